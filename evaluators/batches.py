@@ -1,0 +1,102 @@
+"""Batches of pictures whose order and augmentation depend on the seed, the epoch and the batch's number only.
+
+Nothing is drawn from a global random generator, so an epoch after a resume is the epoch of an unbroken run, with any
+number of worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from searchspaces.errors import DatasetError
+
+from .datasets.base import Split
+
+
+class BatchKey(NamedTuple):
+    """Which pictures make a batch, and when."""
+
+    epoch: int
+    number: int
+    indices: list[int]
+
+
+class EpochBatches(Sampler[BatchKey]):
+    """A new order of all pictures every epoch; Lightning calls `set_epoch`. An incomplete last batch is left out,
+    unless there is no other: batch norm needs several pictures."""
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size, self.batch_size, self.seed, self.epoch = size, min(batch_size, size), seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size // self.batch_size
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        for number in range(len(self)):
+            chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield BatchKey(self.epoch, number, chosen.tolist())
+
+
+class TrainingBatches(Dataset):
+    """Random crops and mirror images: ``BatchKey -> pictures (N, 3, S, S) in [-1, 1], labels (N,) of 0 and 1``."""
+
+    def __init__(self, split: Split, image_size: int, seed: int) -> None:
+        self.split, self.image_size, self.seed = split, image_size, seed
+
+    def __getitem__(self, key: BatchKey) -> tuple[Tensor, Tensor]:
+        random = np.random.default_rng([self.seed, key.epoch, key.number])
+        pictures = self.split.images(np.asarray(key.indices))
+        room = pictures.shape[-1] - self.image_size
+        tops, lefts = random.integers(0, room + 1, (2, len(pictures)))
+        flips = random.random(len(pictures)) < 0.5
+        crops = []
+        for picture, top, left, flip in zip(pictures, tops, lefts, flips, strict=True):
+            crop = picture[:, top : top + self.image_size, left : left + self.image_size]
+            crops.append(crop.flip(-1) if flip else crop)
+        return normalise(torch.stack(crops)), torch.from_numpy(self.split.labels[key.indices]).float()
+
+
+def normalise(pictures: Tensor) -> Tensor:
+    """uint8 to [-1, 1], in the channels-last layout, in which a CPU is twice as fast on these networks."""
+    return (pictures.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
+
+
+def centre_crop(pictures: Tensor, image_size: int) -> Tensor:
+    """The middle ``image_size`` pixels of ``(N, 3, H, W)``."""
+    top, left = ((side - image_size) // 2 for side in pictures.shape[-2:])
+    return pictures[..., top : top + image_size, left : left + image_size]
+
+
+def training_loader(split: Split, image_size: int, batch_size: int, seed: int, workers: int = 0) -> DataLoader:
+    """A loader of augmented batches, new every epoch (see `EpochBatches`)."""
+    batches = EpochBatches(len(split), batch_size, seed)
+    return DataLoader(
+        TrainingBatches(split, image_size, seed),
+        sampler=batches,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+
+def check_size(stored: int, image_size: int, name: str) -> None:
+    """Refuse pictures that are smaller than what the network takes.
+
+    Raises:
+        DatasetError: naming both sizes.
+    """
+    if stored < image_size:
+        raise DatasetError(
+            f"The pictures of {name!r} have {stored}x{stored} pixels, but the network takes {image_size}x{image_size}. "
+            f"Choose an image_size of at most {stored}."
+        )

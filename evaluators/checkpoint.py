@@ -1,0 +1,73 @@
+"""A checkpoint at the end of every epoch, from which a run goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from searchspaces.errors import RunFolderError
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+class EpochCheckpoint(pl.callbacks.Checkpoint):
+    """Saves Lightning's checkpoint after every epoch, atomically, and keeps the one before.
+
+    Lightning calls a ``Checkpoint`` last of all callbacks, when the epoch's records are complete. It also seeds
+    torch's generator anew at the start of every epoch, so that an epoch does not depend on how many random numbers
+    the ones before have drawn.
+
+    Args:
+        folder: where the checkpoints lie.
+        seed: the run's seed.
+    """
+
+    def __init__(self, folder: str | Path, seed: int) -> None:
+        self.folder, self.seed = Path(folder), seed
+        self.last_model_path = ""  # NNI looks for it
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.manual_seed(self.seed * 100_003 + trainer.current_epoch)
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.record(trainer, pl_module, time.monotonic() - self.started)
+        temporary = self.folder / f".{LAST}.part"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            trainer.save_checkpoint(temporary)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            if (self.folder / LAST).exists():
+                os.replace(self.folder / LAST, self.folder / PREVIOUS)
+            os.replace(temporary, self.folder / LAST)
+        except OSError as error:
+            raise RunFolderError(f"Cannot write a checkpoint to {self.folder}: {error.strerror or error}.") from error
+        self.last_model_path = str(self.folder / LAST)
+
+    def record(self, trainer: pl.Trainer, pl_module: Any, seconds: float) -> None:
+        """Called before the checkpoint is written; subclasses keep what the epoch has brought."""
+
+
+def latest_checkpoint(folder: str | Path) -> Path | None:
+    """The newest readable checkpoint of a folder, or None if there is none at all.
+
+    Raises:
+        RunFolderError: if there are checkpoints but all are damaged.
+    """
+    present = [path for path in (Path(folder) / LAST, Path(folder) / PREVIOUS) if path.exists()]
+    for path in present:
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            print(f"facenas: the checkpoint {path} is damaged ({type(error).__name__}); trying the one before.")
+            continue
+        return path
+    if present:
+        raise RunFolderError(f"All checkpoints in {folder} are damaged. Start again with --overwrite.")
+    return None

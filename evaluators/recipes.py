@@ -1,0 +1,91 @@
+"""Recipes: hyper-parameters by name. ``quick`` runs on two CPU cores in minutes, ``paper`` is what the paper used."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from searchspaces.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hyper-parameters of a search and of the training of its result.
+
+    Attributes:
+        people: how many people of the data set are used; None for all or the data set's default.
+        search_space: options of the space during the search.
+        train_space: options of the space for the network that is trained, on top of those of the search.
+        search_epochs: epochs of a one-shot search.
+        search_batch: batch size of the search; so many of each half a step.
+        warmup_epochs: epochs at the start of a PC-DARTS search in which only the weights learn.
+        search_learning_rate: of the weights during the search, at the start of the cosine.
+        arc_learning_rate: of the architecture parameters.
+        arc_weight_decay: of the architecture parameters.
+        train_epochs: epochs of the result's training.
+        train_batch: its batch size.
+        train_learning_rate: its learning rate at the start of the cosine.
+        weight_decay: of the weights, in the search and in the training.
+        candidate_epochs: epochs that random search trains a candidate for.
+    """
+
+    people: int | None
+    search_space: dict[str, Any] = field(default_factory=dict)
+    train_space: dict[str, Any] = field(default_factory=dict)
+    search_epochs: int = 40
+    search_batch: int = 256
+    warmup_epochs: int = 12
+    search_learning_rate: float = 0.05
+    arc_learning_rate: float = 6e-3
+    arc_weight_decay: float = 1e-3
+    train_epochs: int = 40
+    train_batch: int = 256
+    train_learning_rate: float = 0.05
+    weight_decay: float = 1e-4
+    candidate_epochs: int = 10
+
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "autofas": {
+        # section 3.3 of the paper; the retraining and the candidates' epochs are not given there
+        "paper": Recipe(people=None),
+        "quick": Recipe(
+            people=240,
+            search_space={"channels": 8},
+            train_space={"channels": 16},
+            search_epochs=8,
+            search_batch=16,
+            warmup_epochs=2,
+            arc_learning_rate=2e-2,
+            train_epochs=20,
+            train_batch=16,
+            candidate_epochs=3,
+        ),
+    }
+}
+# a user's own space starts from these; its own constructor's defaults are its widths
+GENERAL = {
+    "paper": Recipe(people=None),
+    "quick": Recipe(
+        people=240, search_epochs=8, search_batch=16, warmup_epochs=2, arc_learning_rate=2e-2,
+        train_epochs=20, train_batch=16, candidate_epochs=3,
+    ),
+}  # fmt: skip
+
+
+def find_recipe(space: str, name: str) -> Recipe:
+    """The recipe called ``name`` for a space.
+
+    Raises:
+        UnknownNameError: with the nearest name.
+    """
+    recipes = RECIPES.get(space, GENERAL)
+    if name not in recipes:
+        raise UnknownNameError("recipe", name, recipes)
+    return recipes[name]
+
+
+def deviations(space: str, name: str) -> list[dict[str, Any]]:
+    """Where a recipe differs from the paper's, a row for each option: ``option, value, paper``."""
+    paper, own = asdict(find_recipe(space, "paper")), asdict(find_recipe(space, name))
+    return [{"option": key, "value": own[key], "paper": paper[key]} for key in own if own[key] != paper[key]]

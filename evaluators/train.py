@@ -1,0 +1,206 @@
+"""Training of one fixed network from scratch: ``python -m evaluators.train ARCHITECTURE``."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":  # before the heavy imports
+    from evaluators.train_command import main
+    from searchspaces.cli import run_command
+
+    raise SystemExit(run_command(main, prog="python -m evaluators.train"))
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from searchspaces import Architecture
+from searchspaces.errors import DivergenceError, FacenasError
+from searchspaces.files import write_json, write_text
+
+from .checkpoint import EpochCheckpoint, latest_checkpoint
+from .datasets.base import Split
+from .metrics import area_under_curve, equal_error_rate
+from .task import TRAINER_OPTIONS, Task, TaskModule, WeightSchedule
+
+EpochHook = Callable[[dict[str, Any]], None]
+
+
+class TrainingLog(EpochCheckpoint):
+    """Writes ``training.csv``: a row an epoch, with the loss and the error rates on the validation split."""
+
+    def __init__(self, folder: Path, seed: int, task: Task, on_epoch: EpochHook | None) -> None:
+        super().__init__(folder / "checkpoint", seed)
+        self.file, self.task, self.on_epoch = folder / "training.csv", task, on_epoch
+        self.rows: list[dict[str, Any]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+    def record(self, trainer: pl.Trainer, pl_module: Any, seconds: float) -> None:
+        val = self.task.data.splits["val"]
+        outputs = self.task.predict(pl_module.model, val)
+        scores = self.task.scores(outputs).double().numpy()
+        row = {
+            "epoch": trainer.current_epoch,
+            "train_loss": pl_module.mean_loss(),
+            "val_loss": self.task.loss(outputs, torch.from_numpy(val.labels)).item(),
+            "val_eer": equal_error_rate(scores, val.labels),
+            "val_auc": area_under_curve(scores, val.labels),
+            "learning_rate": pl_module.epoch_learning_rate,
+            "seconds": round(seconds, 3),
+        }
+        self.rows.append(row)
+        write_text(self.file, pd.DataFrame(self.rows).to_csv(index=False))
+        if self.on_epoch:
+            self.on_epoch(row)
+
+
+class FixedModule(TaskModule):
+    """A TaskModule that follows the mean loss of an epoch and stops at one that is not finite."""
+
+    def on_train_epoch_start(self) -> None:
+        self._losses: list[float] = []
+        self.epoch_learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"The training loss is {value} in epoch {self.trainer.current_epoch}, batch {batch_idx}. "
+                "Lower the learning rate."
+            )
+        self._losses.append(value)
+        return loss
+
+    def mean_loss(self) -> float:
+        return sum(self._losses) / len(self._losses)
+
+
+def fit(
+    network: nn.Module,
+    task: Task,
+    schedule: WeightSchedule,
+    split: Split,
+    seed: int,
+    *,
+    callbacks: list[pl.Callback] | None = None,
+    checkpoint: Path | None = None,
+    accelerator: str = "auto",
+) -> nn.Module:
+    """Train a network on a split, in place; returned in evaluation mode on the CPU.
+
+    Args:
+        callbacks: Lightning callbacks.
+        checkpoint: a checkpoint to go on from.
+
+    Raises:
+        DivergenceError: if the loss is not a finite number.
+    """
+    module = FixedModule(task, schedule)
+    module.set_model(network)
+    trainer = pl.Trainer(
+        max_epochs=schedule.epochs,
+        gradient_clip_val=schedule.gradient_clip,
+        callbacks=callbacks,
+        enable_checkpointing=bool(callbacks),
+        logger=False,
+        accelerator=accelerator,
+        **TRAINER_OPTIONS,
+    )
+    resume = {"ckpt_path": str(checkpoint), "weights_only": True} if checkpoint else {}
+    trainer.fit(module, task.loader(split, schedule.batch_size, seed), **resume)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return network.cpu().eval()
+
+
+def train_architecture(
+    architecture: Architecture,
+    task: Task,
+    schedule: WeightSchedule,
+    folder: Path,
+    seed: int,
+    *,
+    resume: bool = False,
+    verify: bool = True,
+    on_epoch: EpochHook | None = None,
+    accelerator: str = "auto",
+) -> dict[str, dict[str, float | None]]:
+    """Train an architecture from scratch on the whole training split and judge it on the test split.
+
+    Writes ``training.csv``, ``weights.safetensors`` and ``metrics.json`` into the folder, which must hold
+    ``architecture.json`` and ``config.yaml`` already if ``verify`` is set.
+
+    Args:
+        resume: go on from the folder's checkpoint if there is one.
+        verify: load the saved weights in a new process, judge them there, and compare.
+
+    Raises:
+        FacenasError: if training diverges, the folder cannot be written, or the new process finds other metrics.
+    """
+    network = architecture.build(seed=seed)
+    log = TrainingLog(folder, seed, task, on_epoch)
+    checkpoint = latest_checkpoint(log.folder) if resume else None
+    fit(
+        network,
+        task,
+        schedule,
+        task.data.splits["train"],
+        seed,
+        callbacks=[log],
+        checkpoint=checkpoint,
+        accelerator=accelerator,
+    )
+    save_weights(network, folder / "weights.safetensors")
+    metrics = task.metrics(network)
+    if verify:
+        compare_metrics(metrics, metrics_in_new_process(folder))
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write all parameters and buffers as safetensors, atomically."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise FacenasError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def metrics_in_new_process(folder: Path) -> dict[str, dict[str, float | None]]:
+    """Metrics of a folder's architecture and weights, computed by a process that shares nothing with this one."""
+    command = [sys.executable, "-m", "evaluators.verify", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise FacenasError(f"The saved weights cannot be judged in a new process: {done.stderr.strip()[-500:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare_metrics(
+    here: dict[str, dict[str, float | None]], there: dict[str, dict[str, float | None]], tolerance: float = 1e-6
+) -> None:
+    """Refuse metrics that differ by more than rounding.
+
+    Raises:
+        FacenasError: naming the first metric that differs.
+    """
+    for name, metric in here.items():
+        for bound, value in metric.items():
+            other = there.get(name, {}).get(bound)
+            if value != other and (value is None or other is None or abs(value - other) > tolerance):
+                raise FacenasError(f"Metric {name}.{bound} is {value} after training but {other} after reloading.")

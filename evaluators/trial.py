@@ -1,0 +1,107 @@
+"""One trial of a multi-trial search: a candidate is trained for a few epochs and judged."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import nni
+import torch
+from nni.nas.evaluator import FunctionalEvaluator
+from torch import nn
+
+from hardware.counters import count
+
+from .metrics import area_under_curve, equal_error_rate
+from .task import Task, WeightSchedule
+from .train import fit
+
+FORWARD, TRAINING = 1, 3  # passes that a picture costs: forward; forward, backward to inputs, backward to weights
+
+
+class CandidateTrial:
+    """Trains a candidate on the weights half of the training split and judges it on the architecture half.
+
+    Those are the halves that a one-shot search sees, so both kinds of search learn from the same pictures. The
+    metric that a strategy maximises, ``default``, is the area under the ROC curve.
+
+    Args:
+        schedule: how a candidate is trained.
+        seed: with the candidate's choices, it seeds the weights and the data order: a candidate's result does not
+            depend on how many were tried before.
+        finished: results of an interrupted run by `candidate_key`; they are returned, not computed again.
+        on_result: called with each new candidate's choices, result and seconds.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        schedule: WeightSchedule,
+        seed: int,
+        *,
+        finished: Mapping[str, dict[str, float]] | None = None,
+        on_result: Callable[[Mapping[str, Any], dict[str, float], float], None] | None = None,
+        accelerator: str = "auto",
+    ) -> None:
+        self.task, self.schedule, self.seed, self.accelerator = task, schedule, seed, accelerator
+        self.finished, self.on_result = dict(finished or {}), on_result
+
+    def __call__(self, model: nn.Module) -> None:
+        """Judge a frozen network and report to NNI, as a FunctionalEvaluator does."""
+        choices = nni.get_current_parameter().sample
+        key = candidate_key(choices)
+        if key not in self.finished:
+            started = time.monotonic()
+            self.finished[key] = self.judge(model, zlib.crc32(f"{self.seed} {key}".encode()))
+            if self.on_result:
+                self.on_result(choices, self.finished[key], round(time.monotonic() - started, 3))
+        nni.report_final_result(self.finished[key])
+
+    def judge(self, network: nn.Module, seed: int) -> dict[str, float]:
+        """Train and judge one network.
+
+        Returns:
+            ``default`` and ``val_auc``, ``val_eer``, ``val_loss``, ``macs`` (one forward pass), ``macs_spent`` (all).
+        """
+        train, val = self.task.search_halves(self.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            reset_parameters(network)
+        macs = count(network, (3, self.task.image_size, self.task.image_size))
+        fit(network, self.task, self.schedule, train, seed, accelerator=self.accelerator)
+        outputs = self.task.predict(network, val)
+        scores = self.task.scores(outputs).double().numpy()
+        auc = area_under_curve(scores, val.labels)
+        trained = self.schedule.epochs * (len(train) // self.schedule.batch_size) * self.schedule.batch_size
+        return {
+            "default": auc,
+            "val_auc": auc,
+            "val_eer": equal_error_rate(scores, val.labels),
+            "val_loss": self.task.loss(outputs, torch.from_numpy(val.labels)).item(),
+            "macs": float(macs),
+            "macs_spent": float(macs * (TRAINING * trained + FORWARD * len(val))),
+        }
+
+    def evaluator(self) -> FunctionalEvaluator:
+        """What NNI's experiments take."""
+        return FunctionalEvaluator(self)
+
+
+def candidate_key(choices: Mapping[str, Any]) -> str:
+    """A text that is equal for equal choices.
+
+    >>> candidate_key({"b": [1, 0], "a": "x"})
+    '{"a": "x", "b": [1, 0]}'
+    """
+    return json.dumps(choices, sort_keys=True)
+
+
+def reset_parameters(network: nn.Module) -> None:
+    """New random weights for every layer: NNI copies a space's fixed layers into each candidate as they are."""
+    for module in network.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()

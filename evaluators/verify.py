@@ -1,0 +1,38 @@
+"""Metrics of a finished run, from its files alone: ``python -m evaluators.verify RUN``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def main(run: str, split: str = "test") -> None:
+    """Load a run's architecture, weights and data, and print its metrics as JSON.
+
+    Args:
+        run: a run folder with config.yaml, architecture.json and weights.safetensors.
+        split: which split is judged.
+    """
+    import yaml
+
+    from searchspaces import Architecture
+    from searchspaces.errors import RunFolderError
+
+    from .tasks import build_task
+
+    folder = Path(run)
+    try:
+        options: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise RunFolderError(f"Cannot read {folder / 'config.yaml'}: {error}") from error
+    architecture = Architecture.load(folder / "architecture.json")
+    network = architecture.build(weights=folder / "weights.safetensors").eval()
+    task = build_task(architecture.input_size[-1], options, progress=False)
+    print(json.dumps(task.metrics(network, split)))
+
+
+if __name__ == "__main__":
+    from searchspaces.cli import run_command
+
+    raise SystemExit(run_command(main, prog="python -m evaluators.verify"))

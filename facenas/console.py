@@ -1,0 +1,75 @@
+"""What a command says while it works: a line for every stage and epoch, and a progress bar in a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Reporter:
+    """Prints stages and epochs to the terminal or a log."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+
+    def line(self, stage: str, text: str) -> None:
+        """One line, ``stage`` in front."""
+        self.console.print(f"[bold]{stage:<9}[/bold] {text}")
+
+    @contextmanager
+    def epochs(self, stage: str, total: int) -> Iterator[Any]:
+        """Yields a function to call with each row of a stage: it prints the row and moves the bar.
+
+        Args:
+            total: how many rows there will be; 0 if that is not known.
+        """
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            bar = progress.add_task(stage, total=total or None)
+            durations: list[float] = []
+
+            def show(row: dict[str, Any]) -> None:
+                durations.append(float(row["seconds"]))
+                number = int(row.get("epoch", row.get("candidate", 0))) + 1
+                left = (total - number) * sum(durations) / len(durations)
+                ending = f", {_duration(left)} left" if total and number < total else ""
+                counter = f"{number}/{total}" if total else str(number)
+                kind = "epoch" if "epoch" in row else "candidate"
+                self.line(stage, f"{kind} {counter}  {_numbers(row)}  {_duration(durations[-1])}{ending}")
+                progress.update(bar, completed=number)
+
+            yield show
+
+    @contextmanager
+    def timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
+        """Adds the time that the block takes to ``seconds[stage]``."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds[stage] = round(seconds.get(stage, 0.0) + time.monotonic() - started, 3)
+
+
+SHOWN = {
+    "train_loss": "train loss {:.3f}",
+    "val_loss": "val loss {:.3f}",
+    "val_accuracy": "val accuracy {:.0%}",
+    "val_auc": "val AUC {:.3f}",
+    "val_eer": "val EER {:.1%}",
+    "entropy": "entropy {:.3f}",
+    "skip_share": "skips {:.0%}",
+}
+
+
+def _numbers(row: dict[str, Any]) -> str:
+    return "  ".join(text.format(row[name]) for name, text in SHOWN.items() if name in row and row[name] == row[name])
+
+
+def _duration(seconds: float) -> str:
+    seconds = max(0, round(seconds))
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min {seconds % 60:02d} s"

@@ -1,0 +1,71 @@
+"""A run folder: made once, never overwritten unasked, used by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from searchspaces.errors import RunFolderError
+from searchspaces.files import write_text
+
+CONFIG, LOCK = "config.yaml", ".lock"
+
+
+def open_run(path: Path, *, resume: bool, overwrite: bool) -> int:
+    """Prepare the folder of a run and lock it for this process.
+
+    Returns:
+        The lock's file descriptor; it is released when the process ends.
+
+    Raises:
+        RunFolderError: if a run is there already (without ``resume`` or ``overwrite``), none is there to resume, the
+            folder cannot be written, or another process uses it.
+    """
+    exists = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    if resume and not (path / CONFIG).is_file():
+        raise RunFolderError(f"There is no run to resume in {path}: it has no {CONFIG}.")
+    if exists and not (resume or overwrite):
+        raise RunFolderError(f"{path} exists already. Choose another --out, or give --resume or --overwrite.")
+    if overwrite and exists and not (path / CONFIG).is_file():
+        raise RunFolderError(f"{path} is not a run folder (it has no {CONFIG}), so it is not overwritten.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RunFolderError(f"Cannot write to {path}: {error.strerror or error}. Choose another --out.") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise RunFolderError(f"Another process is running in {path}. Wait for it, or choose another --out.") from error
+    if overwrite:
+        for entry in path.iterdir():
+            if entry.name != LOCK:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    return lock
+
+
+def write_config(path: Path, options: dict[str, Any]) -> None:
+    """Write config.yaml, from which ``--config`` repeats the run."""
+    write_text(path / CONFIG, yaml.safe_dump(options, sort_keys=False))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options of a run.
+
+    Raises:
+        RunFolderError: if config.yaml is missing or damaged.
+    """
+    try:
+        value = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunFolderError(f"Cannot read {path / CONFIG}: {reason}") from error
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise RunFolderError(f"{path / CONFIG} holds no options.")
+    return value

@@ -1,0 +1,188 @@
+"""Options of the search commands: one dataclass a strategy, the source of command lines and config files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from searchspaces.errors import ConfigError
+
+# not part of what a run is: how this call treats the folder
+CALL_ONLY = ("resume", "overwrite")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Options of every search. An option that is left out is taken from the recipe.
+
+    Args:
+        space: the search space, or package.module:ClassName of your own.
+        data: the data set; "portraits" is made from a package's portraits with simulated attacks, "folder" is yours.
+        data_root: the folder of the data set, for data sets that have one.
+        data_seed: seed of generated data.
+        people: how many people of the data set are used.
+        recipe: hyper-parameters by name; quick for two CPU cores, paper for a GPU and licensed data.
+        supervision: pixel-wise binary (Eq. 6 of the Auto-FAS paper) or binary cross-entropy (its Table 3).
+        seed: seed of weights, architecture parameters, data order and choices.
+        out: the run folder; runs/SPACE-STRATEGY-SEED by default.
+        resume: go on with the run in the folder, with its own options.
+        overwrite: replace the run in the folder.
+        baseline: also run random search with the same budget, shown beside the result.
+        accelerator: where to compute.
+        threads: CPU threads; all cores by default.
+        guard: what to do when the search collapses to skip connections.
+        space_options: options of the space during the search.
+        train_options: options of the space for the network that is trained, on top of space_options.
+        search_epochs: epochs of a one-shot search.
+        search_batch: batch size of the search.
+        search_learning_rate: learning rate of the weights during the search.
+        arc_learning_rate: learning rate of the architecture parameters.
+        arc_weight_decay: weight decay of the architecture parameters.
+        train_epochs: epochs of the training of the result.
+        train_batch: batch size of the training of the result.
+        train_learning_rate: learning rate of the training of the result.
+        weight_decay: weight decay of the weights.
+        candidate_epochs: epochs that random search trains a candidate for.
+    """
+
+    space: str = "autofas"
+    data: str = "portraits"
+    data_root: str | None = None
+    data_seed: int = 0
+    people: int | None = None
+    recipe: str = "quick"
+    supervision: Literal["pixel", "binary"] = "pixel"
+    seed: int = 0
+    out: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    baseline: bool = True
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    threads: int | None = None
+    guard: Literal["stop", "warn", "off"] = "stop"
+    space_options: dict[str, Any] = field(default_factory=dict)
+    train_options: dict[str, Any] = field(default_factory=dict)
+    search_epochs: int | None = None
+    search_batch: int | None = None
+    search_learning_rate: float | None = None
+    arc_learning_rate: float | None = None
+    arc_weight_decay: float | None = None
+    train_epochs: int | None = None
+    train_batch: int | None = None
+    train_learning_rate: float | None = None
+    weight_decay: float | None = None
+    candidate_epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class DartsOptions(SearchOptions):
+    """Options of DARTS.
+
+    Args:
+        order: first, or second (the unrolled gradient, Eq. 5 of the Auto-FAS paper; several times slower).
+        hessian_epsilon: radius of the finite difference of the second order.
+        warmup_epochs: epochs at the start in which only the weights learn.
+    """
+
+    order: Literal["first", "second"] = "first"
+    hessian_epsilon: float = 0.01
+    warmup_epochs: int = 0
+
+
+@dataclass(frozen=True)
+class PCDartsOptions(SearchOptions):
+    """Options of PC-DARTS.
+
+    Args:
+        partial_channels: K; 1/K of the channels pass through the operations.
+        edge_normalisation: learn a weight for each edge.
+        order: first, or second (the unrolled gradient).
+        hessian_epsilon: radius of the finite difference of the second order.
+        warmup_epochs: epochs at the start in which only the weights learn.
+    """
+
+    partial_channels: int = 4
+    edge_normalisation: bool = True
+    order: Literal["first", "second"] = "first"
+    hessian_epsilon: float = 0.01
+    warmup_epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class RandomSearchOptions(SearchOptions):
+    """Options of random search.
+
+    Args:
+        budget_macs: multiply-accumulates of all passes; by default what first-order DARTS costs with this recipe.
+        max_candidates: no more candidates than this.
+    """
+
+    budget_macs: float | None = None
+    max_candidates: int | None = None
+
+
+OPTIONS: dict[str, type[SearchOptions]] = {
+    "darts": DartsOptions,
+    "pc_darts": PCDartsOptions,
+    "random_search": RandomSearchOptions,
+}
+
+
+def resolve(options: SearchOptions) -> SearchOptions:
+    """All options that were left out filled in from the recipe, and all checked.
+
+    Raises:
+        FacenasError: naming the option that cannot be used.
+    """
+    from evaluators.recipes import find_recipe
+
+    recipe = asdict(find_recipe(options.space, options.recipe))
+    changes: dict[str, Any] = {
+        name: recipe[name] for name in recipe if getattr(options, name, 0) is None and recipe[name] is not None
+    }
+    changes["space_options"] = {**recipe["search_space"], **options.space_options}
+    changes["train_options"] = {**recipe["train_space"], **options.train_options}
+    resolved = replace(options, **changes)
+    for name in ("search_epochs", "search_batch", "train_epochs", "train_batch", "candidate_epochs", "people", "threads",
+                 "max_candidates"):  # fmt: skip
+        _require(resolved, name, lambda value: value >= 1, "at least 1")
+    for name in ("search_learning_rate", "arc_learning_rate", "train_learning_rate", "budget_macs", "hessian_epsilon"):
+        _require(resolved, name, lambda value: value > 0, "above 0")
+    for name in ("weight_decay", "arc_weight_decay", "seed", "data_seed", "warmup_epochs"):
+        _require(resolved, name, lambda value: value >= 0, "at least 0")
+    epochs, warmup = resolved.search_epochs or 0, getattr(resolved, "warmup_epochs", 0)
+    if warmup and warmup >= epochs:
+        raise ConfigError(f"warmup_epochs is {warmup}, but the search has {epochs} epochs: nothing would be searched.")
+    if resolved.resume and resolved.overwrite:
+        raise ConfigError("--resume goes on with a run, --overwrite replaces it: give one of them.")
+    return resolved
+
+
+def _require(options: SearchOptions, name: str, holds: Any, bound: str) -> None:
+    value = getattr(options, name, None)
+    if value is not None and not holds(value):
+        raise ConfigError(f"Option {name!r} is {value!r}; it must be {bound}.")
+
+
+def to_dict(options: SearchOptions) -> dict[str, Any]:
+    """The options as config.yaml holds them."""
+    return {key: value for key, value in asdict(options).items() if key not in CALL_ONLY}
+
+
+def from_run(given: SearchOptions, saved: dict[str, Any]) -> SearchOptions:
+    """The options of a run that is resumed, which an option of this call may repeat but not change.
+
+    Raises:
+        ConfigError: naming an option that differs.
+    """
+    kind = type(given)
+    defaults, known = asdict(kind()), {each.name for each in fields(kind)}
+    for name in saved:
+        if name not in known:
+            raise ConfigError(
+                f"The run's config.yaml has an unknown option {name!r}: another strategy or version wrote it."
+            )
+    for name, value in asdict(given).items():
+        if name in saved and value != defaults[name] and value != saved[name] and name != "out":
+            raise ConfigError(f"Option {name!r} is {value!r}, but the run was started with {saved[name]!r}.")
+    return kind(**{**saved, "out": given.out, "resume": True})

@@ -1,0 +1,330 @@
+"""From a search to its report: data, search, training, measuring, baseline, page. Each stage leaves a file, and a run
+that is resumed goes on with the first stage whose file is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchspaces.cli import INTERRUPTED, run_command
+
+from .options import OPTIONS, RandomSearchOptions, SearchOptions, from_run, resolve, to_dict
+
+if TYPE_CHECKING:
+    from evaluators.task import Task
+    from searchspaces import Architecture
+
+    from .console import Reporter
+
+DESCRIPTIONS = {
+    "darts": "Search with DARTS: all operations of all edges, weighted and trained together.",
+    "pc_darts": "Search with PC-DARTS: operations see a part of the channels, and edges have weights.",
+    "random_search": "Random search with a computing budget: the baseline of all others.",
+}
+
+
+def search_command(strategy: str, argv: Sequence[str] | None = None) -> int:
+    """The command ``python -m strategies.STRATEGY``: search, train the result, measure it, write a report."""
+
+    def command(options: SearchOptions) -> int:
+        return run_search(strategy, options)
+
+    command.__annotations__["options"] = OPTIONS[strategy]
+    command.__doc__ = DESCRIPTIONS[strategy]
+    return run_command(command, argv, prog=f"python -m strategies.{strategy}")
+
+
+def run_search(strategy: str, options: SearchOptions) -> int:
+    """Run all stages of a search in its folder.
+
+    Returns:
+        0, or 130 if the user interrupted it.
+
+    Raises:
+        FacenasError: for options, data or folders that cannot be used.
+    """
+    from .console import Reporter
+    from .folder import open_run, read_config, write_config
+
+    folder = Path(options.out or f"runs/{options.space.rpartition(':')[2]}-{strategy}-{options.seed}")
+    if options.resume and (folder / "config.yaml").is_file():
+        options = from_run(options, read_config(folder))
+    options = resolve(replace(options, out=str(folder)))
+    check_space(options)
+    lock = open_run(folder, resume=options.resume, overwrite=options.overwrite)
+    if not options.resume:
+        write_config(folder, to_dict(options))
+    reporter = Reporter()
+    with quiet_libraries(), terminate_as_interrupt():
+        try:
+            Stages(strategy, options, folder, reporter).run()
+        except (KeyboardInterrupt, SystemExit):
+            command = f"python -m strategies.{strategy} --resume --out {shlex.quote(str(folder))}"
+            print(f"facenas: interrupted. Go on with: {command}", file=sys.stderr)
+            return INTERRUPTED
+    del lock  # held until here
+    return 0
+
+
+def check_space(options: SearchOptions) -> None:
+    """Build the space with both sets of options, so that a wrong one is found before any work.
+
+    Raises:
+        FacenasError: naming the option.
+    """
+    from searchspaces import build_space
+
+    space = build_space(options.space, **options.space_options)
+    trained = build_space(options.space, **{**options.space_options, **options.train_options})
+    from searchspaces.errors import ConfigError
+
+    if space.simplify().keys() != trained.simplify().keys():
+        raise ConfigError("train_options change what there is to choose; they may change widths and layout only.")
+    parts = getattr(options, "partial_channels", 1)
+    channels = getattr(space, "channels", 0)
+    if parts < 1 or channels % parts:
+        raise ConfigError(f"partial_channels is {parts}, but must divide the {channels} channels of the cells.")
+
+
+class Stages:
+    """The stages of one run.
+
+    Args:
+        strategy: the strategy's name.
+        options: resolved options.
+        folder: the run's folder, which this process holds.
+    """
+
+    def __init__(self, strategy: str, options: SearchOptions, folder: Path, reporter: Reporter) -> None:
+        self.strategy, self.options, self.folder, self.reporter = strategy, options, folder, reporter
+        self.provenance = self._read_provenance()
+        self.seconds: dict[str, float] = self.provenance.setdefault("seconds", {})
+
+    def run(self, task: Task | None = None) -> None:
+        """All stages that have not left their file yet, and the report."""
+        import torch
+
+        if self.options.threads:
+            torch.set_num_threads(self.options.threads)
+        task = task or self.data()
+        architecture = self.search(task)
+        self.train(architecture, task)
+        self.measure(architecture)
+        if self.options.baseline and self.strategy != "random_search":
+            self.baseline(task)
+        if self.folder.name != "baseline":
+            self.report()
+
+    # ---- stages
+
+    def data(self) -> Task:
+        """The task; ``data.json`` describes the data, and how far colour and sharpness alone lead."""
+        from evaluators.datasets.shortcut import shortcut_scores
+
+        from evaluators.tasks import build_task
+        from searchspaces import build_space
+        from searchspaces.files import write_json
+
+        options = {**self.options.space_options, **self.options.train_options}
+        with self.reporter.timed(self.seconds, "data"):
+            size = build_space(self.options.space, **options).input_size[-1]
+            task = build_task(size, to_dict(self.options))
+            if not (self.folder / "data.json").exists():
+                write_json(self.folder / "data.json", {**task.data.card, "shortcut": shortcut_scores(task.data)})
+        simulated = " (simulated attacks)" if task.data.card.get("simulated") else ""
+        splits = ", ".join(f"{len(split)} {name}" for name, split in task.data.splits.items())
+        self.reporter.line("data", f"{task.data.name}{simulated}: {splits} pictures")
+        return task
+
+    def search(self, task: Task) -> Architecture:
+        """The found architecture; ``architecture.json``."""
+        from searchspaces import Architecture
+
+        file = self.folder / "architecture.json"
+        if file.exists():
+            return Architecture.load(file)
+        from . import searches
+
+        self._write_provenance()
+        with self.reporter.timed(self.seconds, "search"):
+            run = searches.random if self.strategy == "random_search" else searches.one_shot
+            found = run(self.strategy, self.options, task, self.folder, self.reporter)
+        self.provenance["guard"] = found.guard
+        self.provenance["search_macs"] = found.macs_spent
+        self._write_provenance()
+        options = {**self.options.space_options, **self.options.train_options}
+        provenance = {"strategy": self.strategy, "seed": self.options.seed, "data": self.options.data, **found.found_by}
+        architecture = Architecture(self.options.space, options, found.choices, provenance)
+        architecture.save(file)
+        verdict = found.guard["verdict"]
+        self.reporter.line("search", f"done: {verdict}{': ' + found.guard['reason'] if found.guard['reason'] else ''}")
+        return architecture
+
+    def train(self, architecture: Architecture, task: Task) -> None:
+        """The result's weights and error rates; ``weights.safetensors``, ``training.csv``, ``metrics.json``."""
+        if (self.folder / "metrics.json").exists():
+            return
+        from evaluators.task import WeightSchedule
+        from evaluators.train import train_architecture
+
+        options = self.options
+        assert options.train_epochs and options.train_batch and options.train_learning_rate
+        schedule = WeightSchedule(
+            options.train_epochs,
+            options.train_batch,
+            options.train_learning_rate,
+            weight_decay=options.weight_decay or 0,
+        )
+        with (
+            self.reporter.timed(self.seconds, "train"),
+            self.reporter.epochs("train", schedule.epochs) as show,
+        ):
+            metrics = train_architecture(
+                architecture,
+                task,
+                schedule,
+                self.folder,
+                options.seed,
+                resume=options.resume,
+                on_epoch=show,
+                accelerator=options.accelerator,
+            )
+        self._write_provenance()
+        acer = metrics["acer"]
+        interval = f"{100 * (acer['low'] or 0):.1f} to {100 * (acer['high'] or 0):.1f}"
+        self.reporter.line("test", f"ACER {100 * (acer['value'] or 0):.1f} % (95 % interval {interval}), new people")
+
+    def measure(self, architecture: Architecture) -> None:
+        """What the result costs; ``cost.json`` and ``network.onnx``."""
+        if (self.folder / "cost.json").exists():
+            return
+        from hardware.profile import cost_of
+        from searchspaces.files import write_json
+
+        with self.reporter.timed(self.seconds, "measure"):
+            weights = self.folder / "weights.safetensors"
+            network = architecture.build(weights=weights).eval()
+            cost = cost_of(network, architecture.input_size, folder=self.folder)
+            cost["paper_width"] = self._paper_cost(architecture)
+        write_json(self.folder / "cost.json", cost)
+        self._write_provenance()
+        latency = cost["latency"][0]
+        self.reporter.line(
+            "cost",
+            f"{cost['parameters']['stored'] / 1e6:.3f} M parameters, {cost['operations']['mac'] / 1e6:.1f} M MACs, "
+            f"{latency['median_ms']:.2f} ms (median of {latency['repetitions']}, {latency['threads']} thread, "
+            f"{cost['device']['cpu']})",
+        )
+
+    @staticmethod
+    def _paper_cost(architecture: Architecture) -> dict[str, Any]:
+        """The same choices with the space's default options, which are the paper's widths as we read them."""
+        from hardware.counters import count, count_parameters
+        from searchspaces import Architecture
+
+        full = Architecture(architecture.space, {}, architecture.choices)
+        network = full.build()
+        own = {key: value for key, value in full.model_space().args.items() if isinstance(value, int | str)}
+        return {
+            **own,
+            "parameters": count_parameters(network, full.input_size)["stored"],
+            "mac": count(network, full.input_size),
+        }
+
+    def baseline(self, task: Task) -> None:
+        """Random search with the budget that this search has used, in the folder ``baseline``."""
+        from .folder import write_config
+
+        folder = self.folder / "baseline"
+        shared = {
+            name: value
+            for name, value in to_dict(self.options).items()
+            if name in RandomSearchOptions.__dataclass_fields__
+        }
+        options = RandomSearchOptions(
+            **{**shared, "out": str(folder), "budget_macs": self.provenance["search_macs"], "baseline": False},
+            resume=(folder / "config.yaml").exists(),
+        )
+        folder.mkdir(exist_ok=True)
+        write_config(folder, to_dict(options))
+        self.reporter.line("baseline", "random search with the same number of multiply-accumulates")
+        Stages("random_search", options, folder, self.reporter).run(task)
+
+    def report(self) -> None:
+        """``report.html`` and its pictures."""
+        from reports import write_report
+
+        page = write_report([self.folder], self.folder / "report.html")
+        self.reporter.line("report", str(page))
+
+    # ---- provenance
+
+    def _read_provenance(self) -> dict[str, Any]:
+        from searchspaces.files import read_json
+
+        file = self.folder / "provenance.json"
+        return read_json(file) if file.exists() else {}
+
+    def _write_provenance(self) -> None:
+        from datetime import UTC, datetime
+        from importlib.metadata import version
+
+        from hardware.device import this_device
+        from searchspaces.files import write_json
+
+        from .deviations import open_choices
+
+        self.provenance.setdefault("started", datetime.now(UTC).isoformat(timespec="seconds"))
+        self.provenance.update(
+            strategy=self.strategy,
+            facenas=version("facenas"),
+            torch=version("torch"),
+            nni=version("nni"),
+            device=this_device(),
+            deviations=open_choices(self.options),
+        )
+        write_json(self.folder / "provenance.json", self.provenance)
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the chatter of NNI and Lightning out of the command's output; warnings of facenas itself stay."""
+    import warnings
+
+    names = ("nni", "pytorch_lightning", "lightning.pytorch", "lightning_fabric", "torch.onnx")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(nni|pytorch_lightning|lightning_fabric)\.")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        for name in names:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: with a message, after the files that are being written."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread: the program around us handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,58 @@
+"""What a network costs: parameters, operations in named conventions, memory, and milliseconds on a device.
+
+The names below are imported when they are first used, so that ``import hardware`` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .counters import CONVENTIONS, activation_bytes, count, count_parameters, profile_model, register_layer
+    from .device import this_device
+    from .profile import cost_of, cost_of_onnx
+    from .runtimes import RUNTIMES, get_runtime, register_runtime
+    from .runtimes.timing import Latency
+
+_HOMES = {
+    "CONVENTIONS": "counters",
+    "activation_bytes": "counters",
+    "count": "counters",
+    "count_parameters": "counters",
+    "profile_model": "counters",
+    "register_layer": "counters",
+    "this_device": "device",
+    "cost_of": "profile",
+    "cost_of_onnx": "profile",
+    "RUNTIMES": "runtimes",
+    "get_runtime": "runtimes",
+    "register_runtime": "runtimes",
+    "Latency": "runtimes.timing",
+}
+
+__all__ = [
+    "CONVENTIONS",
+    "RUNTIMES",
+    "Latency",
+    "activation_bytes",
+    "cost_of",
+    "cost_of_onnx",
+    "count",
+    "count_parameters",
+    "get_runtime",
+    "profile_model",
+    "register_layer",
+    "register_runtime",
+    "this_device",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

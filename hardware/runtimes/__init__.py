@@ -1,0 +1,64 @@
+"""Mobile runtimes: each exports a network to its own file format, checks the file, and measures it.
+
+A runtime is a module (or any object) with the functions of `Runtime`. Built-in ones are imported when they are asked
+for, because their libraries are heavy. Add your own under a name of its choice::
+
+    register_runtime("myruntime")(lambda: importlib.import_module("mypackage.myruntime"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from searchspaces.naming import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .timing import Latency
+
+__all__ = ["REPETITIONS", "RUNTIMES", "WARMUP", "Runtime", "get_runtime", "register_runtime"]
+
+PathLike = str | Path
+WARMUP = 10  # untimed runs before the first timed one
+REPETITIONS = 100  # timed runs
+
+
+class Runtime(Protocol):
+    """What every runtime can do; a failure of any of these is a `CostError`."""
+
+    SUFFIX: str
+    """How the runtime's files end, for example ``.onnx``."""
+
+    def export(self, model: nn.Module, input_size: Sequence[int], path: PathLike) -> Path:
+        """Write the network in evaluation mode to one file, atomically."""
+
+    def check(self, model: nn.Module, path: PathLike, input_size: Sequence[int]) -> float:
+        """Run the file and the model on the same random inputs; the largest absolute difference of the outputs."""
+
+    def measure(
+        self, path: PathLike, threads: int = 1, *, warmup: int = WARMUP, repetitions: int = REPETITIONS
+    ) -> Latency:
+        """Time the file on this machine."""
+
+    def measure_interleaved(
+        self, paths: Sequence[PathLike], threads: int = 1, *, warmup: int = WARMUP, repetitions: int = REPETITIONS
+    ) -> list[Latency]:
+        """Time several files side by side, so that their ratios are honest."""
+
+
+RUNTIMES = Registry[Callable[[], object]]("runtime")
+register_runtime = RUNTIMES.register
+register_runtime("onnxruntime")(lambda: import_module("hardware.runtimes.onnxruntime"))
+
+
+def get_runtime(name: str) -> Runtime:
+    """The runtime of this name, imported.
+
+    Raises:
+        UnknownNameError: if there is no such runtime.
+    """
+    return cast(Runtime, RUNTIMES[name]())

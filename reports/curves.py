@@ -1,0 +1,146 @@
+"""Curves over epochs, and the candidates of a random search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from .palette import INK, MUTED, OPERATIONS, PAPER
+
+BLUE, ORANGE, GREEN = OPERATIONS["sep_conv_5x5"], OPERATIONS["max_pool_3x3"], OPERATIONS["skip_connect"]
+Line = tuple[str, str, str]  # column, what the legend calls it, colour
+
+SEARCH_PANELS: list[tuple[str, str, Sequence[Line]]] = [
+    ("Loss", "loss", [("train_loss", "training", BLUE), ("val_loss", "validation", ORANGE)]),
+    ("Accuracy of the supernet", "share", [("val_accuracy", "validation", ORANGE)]),
+    ("Has the search decided?", "share", [("entropy", "entropy (100 %: undecided)", BLUE)]),
+    (
+        "Is it collapsing?",
+        "share",
+        [("skip_share", "derived edges: skip_connect", GREEN), ("none_share", "edges: none leads", MUTED)],
+    ),
+    ("Expected cost, millions of MACs", "millions", [("expected_macs", "", BLUE)]),
+]
+TRAINING_PANELS: list[tuple[str, str, Sequence[Line]]] = [
+    ("Loss", "loss", [("train_loss", "training", BLUE), ("val_loss", "validation", ORANGE)]),
+    ("Validation ACER", "share", [("val_acer", "ACER", ORANGE)]),
+    ("Validation AUC", "auc", [("val_auc", "AUC", GREEN)]),
+    ("Learning rate", "count", [("learning_rate", "", MUTED)]),
+]
+
+
+def is_random_search(table: pd.DataFrame) -> bool:
+    """Whether the rows are candidates, not epochs."""
+    return "candidate" in table
+
+
+def search_figure(table: pd.DataFrame, warnings: Iterable[int] = ()) -> Figure | None:
+    """The course of a search; None if the table holds nothing to draw.
+
+    Args:
+        table: search.csv.
+        warnings: epochs at which the guard against collapse spoke.
+    """
+    if is_random_search(table):
+        return candidates_figure(table)
+    return _panels(table, SEARCH_PANELS, list(warnings))
+
+
+def training_figure(table: pd.DataFrame) -> Figure | None:
+    """The training of the final network; None if the table holds nothing to draw."""
+    return _panels(table, TRAINING_PANELS, [])
+
+
+def candidates_figure(table: pd.DataFrame) -> Figure | None:
+    """Random search: validation ACER of each candidate over its MACs, and the best so far."""
+    if "val_acer" not in table or not table["val_acer"].notna().any():
+        return None
+    table = table.dropna(subset=["val_acer"])
+    best = int(table["val_acer"].to_numpy().argmin())
+    figure = Figure(figsize=(8.0, 3.4), facecolor=PAPER, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    if "macs" in table and table["macs"].notna().any():
+        left.scatter(table["macs"] / 1e6, table["val_acer"], s=34, color=BLUE, alpha=0.75, linewidth=0)
+        chosen = table.iloc[best]
+        left.scatter(
+            [chosen["macs"] / 1e6], [chosen["val_acer"]], s=110, facecolor="none", edgecolor=ORANGE, linewidth=2
+        )
+    _style(left, "Candidates: error over cost (ringed: the best)", "MACs of the candidate, millions")
+    tried = np.arange(1, len(table) + 1)
+    right.scatter(tried, table["val_acer"], s=18, color=BLUE, alpha=0.5, linewidth=0, label="candidate")
+    right.step(tried, table["val_acer"].cummin(), where="post", color=ORANGE, linewidth=2, label="best so far")
+    _style(right, "Best so far", "candidates tried")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(right)
+    for ax in (left, right):
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        ax.set_ylabel("validation ACER", color=MUTED, fontsize=8)
+    return figure
+
+
+def _panels(table: pd.DataFrame, panels: list[tuple[str, str, Sequence[Line]]], warnings: list[int]) -> Figure | None:
+    drawn = [panel for panel in panels if any(c in table and table[c].notna().any() for c, _, _ in panel[2])]
+    if not drawn:
+        return None
+    rows = -(-len(drawn) // 2)
+    figure = Figure(figsize=(8.0, 2.5 * rows + 0.1), facecolor=PAPER, layout="constrained")
+    axes = np.atleast_2d(figure.subplots(rows, 2)).ravel()
+    for ax in axes[len(drawn) :]:
+        ax.remove()
+    x = table["epoch"] if "epoch" in table else pd.Series(range(len(table)))
+    for ax, (title, kind, lines) in zip(axes, drawn, strict=False):
+        _draw_panel(ax, table, x, lines)
+        for epoch in warnings:
+            named = epoch == warnings[0] and any(column == "skip_share" for column, _, _ in lines)
+            ax.axvline(epoch, color=ORANGE, linewidth=1, linestyle=":", label="guard warns" if named else None)
+        _style(ax, title, "epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if kind == "millions":
+            ax.yaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
+        elif kind in ("share", "auc"):
+            _set_share_scale(ax, table, [column for column, _, _ in lines], in_percent=kind == "share")
+        _legend(ax)
+    return figure
+
+
+def _draw_panel(ax: Axes, table: pd.DataFrame, x: Any, lines: Sequence[Line]) -> None:
+    for (column, label, colour), dash in zip(lines, ("-", (0, (5, 1.5))), strict=False):
+        if column in table:
+            marker = "o" if table[column].notna().sum() < 3 else None  # one or two points make no line
+            ax.plot(x, table[column], linestyle=dash, color=colour, linewidth=1.8, marker=marker, label=label or None)
+
+
+def _set_share_scale(ax: Axes, table: pd.DataFrame, columns: list[str], in_percent: bool) -> None:
+    """Shares keep 0 to 100 % unless an accuracy or error fills too little of it to be read."""
+    values = table[[column for column in columns if column in table]].to_numpy(dtype=float)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if low >= 0.5 and columns != ["entropy"]:
+        ax.set_ylim(0.5, 1.01)
+    elif high <= 0.45 and columns == ["val_acer"]:
+        ax.set_ylim(0, 0.52)
+    else:
+        ax.set_ylim(-0.02, 1.02)
+    if in_percent:
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+
+
+def _style(ax: Axes, title: str, x_label: str) -> None:
+    ax.set_title(title, loc="left", fontsize=9.5, color=INK, weight="bold")
+    ax.set_xlabel(x_label, color=MUTED, fontsize=8)
+    ax.set_facecolor(PAPER)
+    ax.tick_params(colors=MUTED, labelsize=8)
+    ax.grid(True, axis="y", color=MUTED, alpha=0.22, linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(MUTED)
+
+
+def _legend(ax: Axes) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    if labels:
+        ax.legend(handles, labels, fontsize=8, frameon=False, labelcolor=INK)

@@ -1,0 +1,67 @@
+"""Figures out of matplotlib: to a file, or into a page that has a light and a dark scheme."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from searchspaces.files import write_bytes
+
+from .palette import INK, MUTED, NODE, PAPER
+
+_VARIABLES = {INK: "--ink", MUTED: "--muted", NODE: "--node", PAPER: "--paper"}
+
+
+def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 160) -> bytes:
+    """The figure as a file: text as outlines, no date, so that equal runs give equal files."""
+    buffer = io.BytesIO()
+    settings = {"svg.fonttype": "path", "svg.hashsalt": "facenas", "path.simplify": True}
+    with matplotlib.rc_context(settings):
+        if kind == "png":
+            FigureCanvasAgg(figure)
+            figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        else:
+            FigureCanvasSVG(figure)
+            figure.savefig(buffer, format=kind, metadata={"CreationDate" if kind == "pdf" else "Date": None})
+    return buffer.getvalue()
+
+
+def fix_layout(figure: Figure) -> Figure:
+    """Arranges a figure once, so that writing it in a second format does not do it again."""
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Writes a figure in the format of the path's suffix (.png, .svg, .pdf).
+
+    Raises:
+        RunFolderError: if the file cannot be written.
+    """
+    return write_bytes(path, figure_bytes(figure, Path(path).suffix.lstrip(".").lower() or "png"))
+
+
+def inline_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an ``<svg>`` element for a page: its own ids, and neutral colours taken from CSS variables.
+
+    Args:
+        figure: the figure.
+        name: letters, digits and hyphens; keeps the ids of several figures on one page apart.
+        description: plain text for readers who cannot see the figure.
+    """
+    svg = figure_bytes(figure, "svg").decode()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    escaped = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escaped}" ', 1)

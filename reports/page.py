@@ -1,0 +1,243 @@
+"""One self-contained web page out of run folders: no network, no script, light and dark, screen and paper."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from searchspaces.errors import FacenasError, RunFolderError
+from searchspaces.files import write_text
+
+from . import comparison, numbers, tables
+from .curves import is_random_search, search_figure, training_figure
+from .distribution import distribution_figure
+from .drawing import architecture_figure
+from .figures import fix_layout, inline_svg, save_figure
+from .numbers import MISSING, entry, number, percent, plain
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page; ``file`` is its PNG beside the page."""
+
+    svg: Markup
+    caption: str
+    file: str
+
+
+@dataclass
+class RunView:
+    """What the template shows of a run."""
+
+    run: Run
+    anchor: str
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    baseline: RunView | None = None
+    verdict: comparison.Verdict | None = None
+
+    def missing(self, file: str, key: str | None = None) -> str:
+        """Why there is nothing to show from a file."""
+        problem = self.run.problem(file)
+        return str(problem) if problem else f"{file} holds no {key or 'rows that can be shown'}."
+
+
+def write_report(run_paths: Sequence[str | Path], out: str | Path) -> Path:
+    """Writes the page of one or several runs, and its figures as PNG files beside it.
+
+    Args:
+        run_paths: run folders.
+        out: the HTML file.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunFolderError: if a path is no run folder or the page cannot be written.
+    """
+    if not run_paths:
+        raise RunFolderError("A report needs at least one run folder.")
+    out = Path(out)
+    if out.is_dir():
+        raise RunFolderError(f"Cannot write {out}: it is a folder. Name a file, for example {out / 'report.html'}.")
+    runs = [Run(path).read_all() for path in run_paths]
+    views = [_view(run, out.parent, prefix) for run, prefix in zip(runs, _prefixes(runs), strict=True)]
+    return write_text(out, render(views))
+
+
+def render(views: Sequence[RunView]) -> str:
+    """The page as text; every value is escaped by the template engine."""
+    style = Markup((Path(__file__).parent / "page.css").read_text(encoding="utf-8"))
+    title = " and ".join(view.run.name for view in views[:3]) + (" and others" if len(views) > 3 else "")
+    helpers = {"tables": tables, "summary": summary, "guard": guard_sentence, "shortcut": shortcut_sentence}
+    helpers |= {
+        "commands": rebuild_commands,
+        "entry": entry,
+        "percent": percent,
+        "number": number,
+        "random": is_random_search,
+    }
+    return _template().render(views=views, title=title, style=style, **helpers)
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(plain=plain, duration=numbers.duration)
+    return environment.get_template("page.html")
+
+
+# --- views -----------------------------------------------------------------------------------------------------------
+
+
+def _prefixes(runs: Sequence[Run]) -> list[str]:
+    """What tells the figures of several runs apart: nothing for one run, else number and name."""
+    if len(runs) == 1:
+        return [""]
+    return [
+        f"{i}-{re.sub(r'[^A-Za-z0-9]+', '-', run.name).strip('-') or 'run'}-" for i, run in enumerate(runs, start=1)
+    ]
+
+
+ALL_FIGURES = ("cells", "search", "distribution", "training")
+BASELINE_FIGURES = ("cells", "search")
+
+
+def _view(run: Run, folder: Path, prefix: str, wanted: Sequence[str] | None = None) -> RunView:
+    view = RunView(run, anchor=f"run-{prefix}".rstrip("-"))
+    for name in ALL_FIGURES if wanted is None else wanted:
+        figure, caption = draw_figure(run, name)
+        if figure is not None:
+            file = save_figure(fix_layout(figure), folder / f"{prefix}{name}.png")
+            view.pictures[name] = Picture(Markup(inline_svg(figure, f"{prefix}{name}", caption)), caption, file.name)
+    if run.baseline is not None:
+        run.baseline.read_all()
+        run.baseline.problems[:] = [
+            p for p in run.baseline.problems if p.file != "baseline"
+        ]  # it needs none of its own
+        view.baseline = _view(run.baseline, folder, f"{prefix}baseline-", BASELINE_FIGURES)
+        view.verdict = comparison.compare_runs(run, run.baseline)
+    return view
+
+
+def draw_figure(run: Run, name: str) -> tuple[Figure | None, str]:
+    """One of `ALL_FIGURES` with its caption; None if the run has nothing to draw it from."""
+    if name == "cells":
+        return _cells(run), "The cells that were found, drawn from left to right."
+    if name == "search":
+        warned = [int(number(line.get("epoch")) or 0) for line in run.history if line.get("guard")]
+        random = is_random_search(run.search)
+        caption = "The candidates of the random search." if random else "The search, epoch by epoch."
+        return search_figure(run.search, warned), caption
+    if name == "training":
+        return training_figure(run.training), "The training of the final network."
+    choices = run.architecture.get("choices")
+    return (
+        distribution_figure(run.history, choices if isinstance(choices, Mapping) else {}),
+        "Every edge that a cell could have: a panel's row is where the edge comes from, its column where it goes "
+        "to. The height of a colour is the share of its operation at that epoch; framed edges were kept.",
+    )
+
+
+def _cells(run: Run) -> Figure | None:
+    try:
+        return None if run.graph is None else architecture_figure(run.graph)
+    except FacenasError as error:
+        run._note("architecture.json", "damaged", f"cannot be drawn: {error}")
+        return None
+
+
+# --- sentences -------------------------------------------------------------------------------------------------------
+
+
+def summary(run: Run) -> list[tuple[str, str, str]]:
+    """The figures at the top: name, value, conditions."""
+    acer, cost, count = run.metrics.get("acer"), run.cost, tables.parameters(run.cost)
+    measured = tables.latencies(cost)
+    speed = numbers.milliseconds(entry(measured[0], "median_ms")) if measured else MISSING
+    how = f"median; {tables.conditions(measured[0])}; on {tables.device_name(cost)}" if measured else "not measured"
+    noisy = ". Noisy: the machine was not idle" if measured and measured[0].get("noisy") else ""
+    shape = run.cost.get("input")
+    picture = f"one picture of {numbers.dimensions(shape)}" if shape else "one picture"
+    acer_value = percent(entry(acer, "value"))
+    return [
+        (
+            "ACER",
+            acer_value,
+            f"95 % interval {interval}" if (interval := numbers.interval(acer)) != "no interval" else interval,
+        ),
+        ("Parameters", numbers.scaled(count), f"{numbers.exact(count)} exactly" if count else "not counted"),
+        ("MACs", numbers.scaled(entry(cost, "operations", "mac")), f"convolutions and linear layers, {picture}"),
+        ("Time", speed, how + noisy),
+    ]
+
+
+def guard_sentence(run: Run) -> tuple[str, str] | None:
+    """The verdict of the guard against collapse: its code, and what it means."""
+    verdict, reason = entry(run.provenance, "guard", "verdict"), entry(run.provenance, "guard", "reason")
+    meaning = {
+        "healthy": "The guard against collapse saw nothing wrong.",
+        "warned": "The guard against collapse warned: look at the curves before you trust this architecture.",
+        "stopped": "The guard against collapse stopped the search: the architecture is that of the epoch named here.",
+    }
+    if verdict is None:
+        return None
+    return str(verdict), meaning.get(str(verdict), f"The guard says {plain(verdict)}.") + (
+        f" {reason}" if reason else ""
+    )
+
+
+def shortcut_sentence(run: Run) -> str | None:
+    """Whether the network beats what global colour and sharpness alone reach."""
+    bar = number(entry(run.data, "shortcut", "acer"))
+    if bar is None:
+        return None
+    metric = run.metrics.get("acer")
+    value, high = number(entry(metric, "value")), number(entry(metric, "high"))
+    text = f"The bar to beat: a logistic regression on global colour and sharpness reaches ACER {percent(bar)}"
+    auc = number(entry(run.data, "shortcut", "auc"))
+    text += f" (AUC {auc:.3f})" if auc is not None else ""
+    if value is None:
+        return text + "."
+    if high is not None and high < bar:
+        return f"{text}; the network's {percent(value)} and its whole interval lie below that."
+    if value < bar:
+        return f"{text}; the network's {percent(value)} is lower, but its interval reaches the bar."
+    return f"{text}; the network's {percent(value)} does not beat it: it may have learned no more than that."
+
+
+def rebuild_commands(run: Run) -> list[tuple[str, str]]:
+    """What to type to make each part of the run again."""
+    folder = str(run.path)
+    strategy = str(run.config.get("strategy", ""))
+    config, architecture = shlex.quote(f"{folder}/config.yaml"), shlex.quote(f"{folder}/architecture.json")
+    lines = []
+    if re.fullmatch(r"\w+", strategy):
+        again = shlex.quote(f"{folder}-again")
+        lines.append(
+            (
+                "search, training, measuring and report",
+                f"python -m strategies.{strategy} --config {config} --out {again}",
+            )
+        )
+    data, recipe = run.config.get("data"), run.config.get("recipe")
+    options = "".join(f" --{k} {shlex.quote(v)}" for k, v in (("data", data), ("recipe", recipe)) if isinstance(v, str))
+    lines.append(("training of the network alone", f"python -m evaluators.train {architecture}{options}"))
+    lines.append(("counts", f"python -m hardware.profile {architecture}"))
+    lines.append(("time on your device", f"python -m hardware.measure {architecture}"))
+    lines.append(("this page", f"python -m reports {shlex.quote(folder)}"))
+    return lines

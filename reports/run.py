@@ -1,0 +1,246 @@
+"""Run: a run folder, read. Anything but the folder and its config.yaml may be missing or damaged."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pandas as pd
+import yaml
+
+from searchspaces.errors import FacenasError, RunFolderError
+from searchspaces.files import read_json
+
+# What the report lacks without a file.
+PURPOSE = {
+    "config.yaml": "the options of the run",
+    "search.csv": "the course of the search",
+    "architecture.json": "the network that was found",
+    "architectures.jsonl": "how the search moved between operations",
+    "metrics.json": "how well the final network tells live faces from attacks",
+    "training.csv": "the training of the final network",
+    "cost.json": "what the network costs",
+    "data.json": "what the data are, and whether they are simulated",
+    "provenance.json": "versions, device, durations, and the choices that the paper leaves open",
+    "baseline": "random search with the same budget, to compare with",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that a run folder lacks (``missing``) or holds but cannot be read (``damaged``)."""
+
+    file: str
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.text}"
+
+
+class Run:
+    """A run folder. Files are read when they are first asked for; what goes wrong is listed in ``problems``.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        RunFolderError: if there is no such folder or it holds no config.yaml.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.problems: list[Problem] = []
+        if not self.path.is_dir():
+            raise RunFolderError(f"No run folder {self.path}: {'it is a file' if self.path.exists() else 'not found'}.")
+        if not (self.path / "config.yaml").is_file():
+            raise RunFolderError(
+                f"{self.path} is not a run folder: it holds no config.yaml. "
+                "Name the folder that a search wrote with --out."
+            )
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Every option, nested ones as ``outer.inner``."""
+        return flatten(self._read("config.yaml", _load_yaml) or {})
+
+    @cached_property
+    def search(self) -> pd.DataFrame:
+        """A row an epoch, or a row a candidate for random search; empty if there is none."""
+        return self._table("search.csv")
+
+    @cached_property
+    def training(self) -> pd.DataFrame:
+        """The training of the final network, a row an epoch; empty if there is none."""
+        return self._table("training.csv")
+
+    @cached_property
+    def architecture(self) -> dict[str, Any]:
+        """The content of architecture.json; empty if there is none."""
+        return self._object("architecture.json")
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics by name, each with value, low and high; empty if there are none."""
+        metrics = self._object("metrics.json")
+        wrong = [name for name, entry in metrics.items() if not isinstance(entry, Mapping)]
+        if wrong:
+            self._note("metrics.json", "damaged", f"has entries without a value: {', '.join(map(str, wrong))}.")
+        return {str(name): entry for name, entry in metrics.items() if name not in wrong}
+
+    @cached_property
+    def cost(self) -> dict[str, Any]:
+        """Parameters, operations, memory and latency; empty if there is none."""
+        return self._object("cost.json")
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The card of the data set; empty if there is none."""
+        return self._object("data.json")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, device, durations, guard and deviations; empty if there is none."""
+        return self._object("provenance.json")
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of architectures.jsonl that can be read."""
+        return self._read("architectures.jsonl", self._load_lines) or []
+
+    @cached_property
+    def graph(self) -> nx.MultiDiGraph | None:
+        """The found architecture as a graph to draw, or None."""
+        if not self.architecture:
+            return None
+        try:
+            from searchspaces import Architecture  # here, because this is the one step that needs torch
+
+            return Architecture.load(self.path / "architecture.json").graph()
+        except (FacenasError, ImportError, AttributeError) as error:
+            self._note("architecture.json", "damaged", f"cannot be drawn: {error}")
+            return None
+
+    @cached_property
+    def baseline(self) -> Run | None:
+        """Random search with the same budget, or None."""
+        folder = self.path / "baseline"
+        if not folder.is_dir():
+            self._note("baseline", "missing", f"is missing: the report lacks {PURPOSE['baseline']}.")
+            return None
+        try:
+            return Run(folder)
+        except RunFolderError as error:
+            self._note("baseline", "damaged", f"cannot be read: {error}")
+            return None
+
+    @property
+    def simulated(self) -> bool | None:
+        """Whether the data are simulated; None if the folder does not say."""
+        value = self.data.get("simulated")
+        return value if isinstance(value, bool) else None
+
+    def problem(self, file: str) -> Problem | None:
+        """The first problem with a file."""
+        return next((problem for problem in self.problems if problem.file == file), None)
+
+    def read_all(self) -> Run:
+        """Reads every file, so that ``problems`` is complete."""
+        for part in (
+            "config",
+            "search",
+            "training",
+            "architecture",
+            "metrics",
+            "cost",
+            "data",
+            "provenance",
+            "history",
+        ):
+            getattr(self, part)
+        _ = self.graph, self.baseline
+        return self
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def _note(self, file: str, kind: str, text: str) -> None:
+        self.problems.append(Problem(file, kind, text))
+
+    def _read(self, file: str, load: Callable[[Path], Any]) -> Any:
+        path = self.path / file
+        if not path.exists():
+            self._note(file, "missing", f"is missing: the report lacks {PURPOSE[file]}.")
+            return None
+        try:
+            return load(path)
+        except (OSError, ValueError, RecursionError, yaml.YAMLError, FacenasError) as error:
+            reason = " ".join(str(error).split())[:300]
+            self._note(file, "damaged", f"cannot be read ({reason}); the report lacks {PURPOSE[file]}.")
+            return None
+
+    def _object(self, file: str) -> dict[str, Any]:
+        return self._read(file, _load_object) or {}
+
+    def _table(self, file: str) -> pd.DataFrame:
+        table = self._read(file, pd.read_csv)
+        if table is None:
+            return pd.DataFrame()
+        numbers = table.apply(pd.to_numeric, errors="coerce").dropna(axis="columns", how="all")
+        lost = int((numbers.isna() & table[numbers.columns].notna()).to_numpy().sum())
+        if lost:
+            self._note(file, "damaged", f"has {lost} of {table.size} entries that are not numbers; they are left out.")
+        return numbers.replace([math.inf, -math.inf], math.nan)
+
+    def _load_lines(self, path: Path) -> list[dict[str, Any]]:
+        """JSON lines; a damaged line (the last one, after a crash) costs only itself."""
+        lines, damaged = [], []
+        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if not text.strip():
+                continue
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                line = None
+            if isinstance(line, dict):
+                lines.append(line)
+            else:
+                damaged.append(str(number))
+        if damaged:
+            self._note(path.name, "damaged", f"cannot be read in line {', '.join(damaged[:10])}, which is left out.")
+        return lines
+
+
+def _load_yaml(path: Path) -> dict[str, Any]:
+    value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError("not a mapping of options")
+    return value
+
+
+def _load_object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def flatten(options: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options as one level: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,114 @@
+"""One way to make a command out of a typed function: options and help from its signature, errors on one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .errors import ConfigError, FacenasError, nearest_name
+
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
+
+def run_command(function: Callable[..., Any], argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Parse the command line for a function, call it, and return the exit code.
+
+    Parameters without a default are positional, the others are options; the docstring (Google style) is the help.
+    A function whose only parameter is a dataclass gets one option for each field, and ``--config FILE`` and
+    ``--print_config``. A `FacenasError` is printed on one line and gives exit code 2.
+
+    Args:
+        function: what to run. Its return value is the exit code if it is an int.
+        argv: the command line without the program's name; ``sys.argv`` by default.
+        prog: the program's name in the help.
+    """
+    try:
+        parser, options_class = _build_parser(function, prog)
+        namespace = parser.parse_args(sys.argv[1:] if argv is None else list(argv))
+        values = parser.instantiate_classes(namespace).as_dict()
+        values.pop("config", None)
+        result = function(options_class(**values)) if options_class else function(**values)
+    except FacenasError as error:
+        print(f"facenas: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("facenas: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, `head` for example, has seen enough
+        sys.stderr.close()
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _build_parser(function: Callable[..., Any], prog: str | None) -> tuple[Any, type | None]:
+    import docstring_parser
+    from jsonargparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> typing.NoReturn:
+            raise ConfigError(_one_line(message, self))
+
+    options_class = _dataclass_parameter(function)
+    source = options_class or function
+    hints = typing.get_type_hints(source)
+    help_texts = {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for documented in reversed(inspect.getmro(options_class) if options_class else [function])
+        for entry in docstring_parser.parse(documented.__doc__ or "").params
+    }
+    parser = Parser(prog=prog, description=inspect.cleandoc((function.__doc__ or "").partition("\n\n")[0]))
+    if options_class:
+        parser.add_argument("--config", action="config", help="a YAML file with options, as a run folder holds it")
+    for name, parameter in inspect.signature(source).parameters.items():
+        _add_argument(parser, name, hints[name], parameter.default, help_texts.get(name))
+    return parser, options_class
+
+
+def _add_argument(parser: Any, name: str, hint: Any, default: Any, text: str | None) -> None:
+    """A parameter without a default is positional (a list takes one or more), a False default is a plain flag."""
+    from jsonargparse import ActionYesNo
+
+    if default is inspect.Parameter.empty:
+        several = typing.get_origin(hint) is list
+        parser.add_argument(name, nargs="+" if several else None, type=hint.__args__[0] if several else hint, help=text)
+    elif hint is bool:
+        prefix = {"yes_prefix": "", "no_prefix": "no-"} if default else {"yes_prefix": "", "no_prefix": None}
+        parser.add_argument(f"--{name}", action=ActionYesNo(**prefix), default=default, help=text)
+    else:
+        parser.add_argument(f"--{name}", type=hint, default=default, help=text)
+
+
+def _dataclass_parameter(function: Callable[..., Any]) -> type | None:
+    parameters = list(inspect.signature(function).parameters)
+    if len(parameters) == 1:
+        annotation = typing.get_type_hints(function).get(parameters[0])
+        if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+            return annotation
+    return None
+
+
+def _one_line(message: str, parser: Any) -> str:
+    """jsonargparse's message on one line, with the nearest option for an unknown one."""
+    text = " ".join(message.split())
+    known = [option for action in parser._actions for option in action.option_strings]
+    unknown = re.search(r"[Uu]nrecognized arguments: (\S+)", text) or re.search(
+        r"Option '([\w.-]+)' is not accepted", text
+    )
+    if unknown:
+        name = unknown.group(1).partition("=")[0]
+        near = nearest_name(f"--{name.lstrip('-')}", known)
+        shown = near if near is None or name.startswith("-") else near.removeprefix("--")
+        return f"Unknown option {name!r}.{f' Did you mean {shown!r}?' if shown else ''} See --help."
+    wrong = re.search(r'Parser key "([\w.-]+)": (.*)Expected an? (.*)\. Got value: (.*)', text)
+    if wrong:
+        key, _, expected, value = wrong.groups()
+        literals = re.findall(r"'([^']*)'", expected) if "Literal" in expected else []
+        near = nearest_name(value, literals)
+        expected = f"one of {', '.join(literals)}" if literals else re.sub(r"<class '(\w+)'>|typing\.", r"\1", expected)
+        return f"Option {key!r} is {value!r}; expected {expected}.{f' Did you mean {near!r}?' if near else ''}"
+    return text

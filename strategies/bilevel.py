@@ -1,0 +1,326 @@
+"""The step of a differentiable search: weights on the train half, architecture on the validation half.
+
+Eq. 4 and 5 of the Auto-FAS paper, which are DARTS' (Liu et al., ICLR 2019): the architecture follows
+
+    grad_alpha L_val(w - xi * grad_w L_train(w, alpha), alpha)
+
+With ``order="first"``, xi is 0: the gradient at the present weights. With ``order="second"``, xi is the weights'
+learning rate, and the product with the Hessian is a finite difference (DARTS Eq. 8).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
+from torch import Tensor, nn
+
+from searchspaces.errors import ConfigError, DivergenceError
+
+from .collapse import CollapseGuard, none_share, normalised_entropy, skip_share
+
+LossFunction = Callable[[], Tensor]
+
+
+def unrolled_gradient(
+    train_loss: LossFunction,
+    val_loss: LossFunction,
+    weights: Sequence[Tensor],
+    alphas: Sequence[Tensor],
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    buffers: Sequence[Tensor | None] = (),
+    weight_decay: float = 0.0,
+    epsilon: float = 0.01,
+) -> list[Tensor]:
+    """Gradient of ``L_val(w', alpha)`` by alpha, where ``w'`` is one SGD step of the weights on ``L_train``.
+
+    DARTS Eq. 7 and 8: ``grad_alpha L_val(w', alpha) - xi * (grad_alpha L_train(w+) - grad_alpha L_train(w-)) / 2e``
+    with ``w+- = w +- e * grad_w' L_val(w', alpha)`` and ``e = epsilon / |grad_w' L_val|``. The step has momentum and
+    weight decay as torch's SGD has; neither depends on alpha. The weights are the same afterwards, bit for bit.
+
+    Args:
+        train_loss: computes L_train from the present values of the weights and alphas; a scalar.
+        val_loss: the same for L_val.
+        learning_rate: xi, the size of the virtual step.
+        buffers: the momentum buffer of each weight, None where there is none yet.
+        epsilon: 0.01 in DARTS. On small networks with batch norm a smaller value is closer to the exact product.
+
+    Returns:
+        One gradient for each alpha.
+    """
+    step = _gradients(train_loss(), weights)
+    saved = [weight.detach().clone() for weight in weights]
+    buffers = buffers or [None] * len(weights)
+    try:
+        with torch.no_grad():
+            for weight, gradient, buffer in zip(weights, step, buffers, strict=True):
+                direction = gradient + weight_decay * weight
+                weight.sub_(learning_rate * (direction if buffer is None else momentum * buffer + direction))
+        at_step = _gradients(val_loss(), [*alphas, *weights])
+        direct, vector = at_step[: len(alphas)], at_step[len(alphas) :]
+        norm = math.sqrt(sum(float(v.double().square().sum()) for v in vector))
+        if norm == 0.0:
+            return direct
+        radius = epsilon / norm
+        sides = []
+        for sign in (radius, -radius):
+            with torch.no_grad():
+                for weight, origin, v in zip(weights, saved, vector, strict=True):
+                    weight.copy_(origin + sign * v)
+            sides.append(_gradients(train_loss(), alphas))
+        return [d - learning_rate * (p - m) / (2 * radius) for d, p, m in zip(direct, *sides, strict=True)]
+    finally:
+        with torch.no_grad():
+            for weight, origin in zip(weights, saved, strict=True):
+                weight.copy_(origin)
+
+
+def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients by these tensors only (autograd skips all others), zeros for the ones that the loss does not use."""
+    found = torch.autograd.grad(loss, tensors, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
+
+
+class BilevelModule(DartsLightningModule):
+    """The search as a LightningModule around the task's own one; what a differentiable strategy runs.
+
+    Args:
+        training_module: the task's module. If it has ``step(batch) -> {"loss": ..., "accuracy": ...}``, that is used;
+            otherwise its ``training_step``, with logging silenced.
+        order: ``first`` or ``second``.
+        arc_learning_rate: learning rate of Adam on the architecture parameters.
+        arc_weight_decay: its weight decay.
+        warmup_epochs: epochs at the start in which only the weights learn.
+        gradient_clip_val: largest norm of the weights' gradient.
+        hessian_epsilon: ``epsilon`` of `unrolled_gradient`.
+        guard: judges every epoch after the warm-up.
+
+    Attributes:
+        history: one record an epoch: choices, probabilities, statistics, the guard's words. Saved in checkpoints.
+    """
+
+    def __init__(
+        self,
+        training_module: Any,
+        *,
+        order: Literal["first", "second"] = "first",
+        arc_learning_rate: float = 6e-3,
+        arc_weight_decay: float = 1e-3,
+        warmup_epochs: int = 0,
+        gradient_clip_val: float | None = 5.0,
+        hessian_epsilon: float = 0.01,
+        guard: CollapseGuard | None = None,
+    ) -> None:
+        super().__init__(
+            training_module,
+            arc_learning_rate=arc_learning_rate,
+            warmup_epochs=warmup_epochs,
+            gradient_clip_val=gradient_clip_val,
+        )
+        if order not in ("first", "second"):
+            raise ConfigError(f"order is {order!r}; expected first or second.")
+        self.order, self.arc_weight_decay, self.hessian_epsilon = order, arc_weight_decay, hessian_epsilon
+        self.guard = guard or CollapseGuard()
+        self.history: list[dict[str, Any]] = []
+        self._sums: dict[str, list[float]] = {}
+
+    # ---- architecture parameters, by name and in a fixed order (NNI's own order differs from process to process)
+
+    def named_arch_parameters(self) -> dict[str, nn.Parameter]:
+        """The architecture parameters of all supernet modules by name."""
+        named: dict[str, nn.Parameter] = {}
+        seen: set[int] = set()
+        for module in self.supernet_modules():
+            if hasattr(module, "named_arch_parameters"):
+                named.update(module.named_arch_parameters())
+                seen.update(map(id, module.arch_parameters()))
+        for module in self.supernet_modules():  # modules of NNI itself, for spaces of layer choices
+            for parameter in getattr(module, "arch_parameters", list)():
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    named[f"{type(module).__name__}/{getattr(module, 'label', len(named))}"] = parameter
+        return named
+
+    def arch_parameters(self) -> list[nn.Parameter]:
+        return list(self.named_arch_parameters().values())
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """All trainable parameters that are not the architecture's."""
+        architecture = set(map(id, self.arch_parameters()))
+        return [p for p in self.parameters() if id(p) not in architecture and p.requires_grad]
+
+    def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
+        named = self.named_arch_parameters()
+        if not named:
+            raise ConfigError("The space has nothing that a differentiable search can choose.")
+        # the names travel with the optimizer's state into checkpoints
+        options = {"lr": self.arc_learning_rate, "betas": (0.5, 0.999), "weight_decay": self.arc_weight_decay}
+        return torch.optim.Adam([(name, parameter) for name, parameter in named.items()], **options)
+
+    # ---- the step
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        train, val = batch["train"], batch["val"]
+        if self.searching:
+            self._architecture_step(train, val)
+        self._weight_step(train, batch_idx)
+        self.advance_lr_schedulers(batch_idx)
+
+    @property
+    def searching(self) -> bool:
+        """Whether the architecture learns in this epoch."""
+        return self.trainer.current_epoch >= self.warmup_epochs
+
+    def _architecture_step(self, train: Any, val: Any) -> None:
+        optimizer = self.architecture_optimizers()
+        alphas = self.arch_parameters()
+        if self.order == "first":
+            gradients = _gradients(self._loss(val, "val"), alphas)
+        else:
+            gradients = self._second_order(train, val, alphas)
+        for alpha, gradient in zip(alphas, gradients, strict=True):
+            alpha.grad = gradient
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def _second_order(self, train: Any, val: Any, alphas: list[nn.Parameter]) -> list[Tensor]:
+        optimizer = next(o for o in self.trainer.optimizers if not getattr(o, "is_arch_optimizer", False))
+        if not isinstance(optimizer, torch.optim.SGD):
+            name = type(optimizer).__name__
+            raise ConfigError(
+                f"order=second unrolls a step of SGD, but the weights are trained by {name}. Use order=first."
+            )
+        group = optimizer.param_groups[0]
+        weights = self.weight_parameters()
+        # the virtual steps must not leave traces in the statistics of the batch norms
+        norms = [(buffer, buffer.clone()) for buffer in self.buffers()]
+        gradients = unrolled_gradient(
+            lambda: self._loss(train),
+            lambda: self._loss(val, "val"),
+            weights,
+            alphas,
+            learning_rate=group["lr"],
+            momentum=group["momentum"],
+            buffers=[optimizer.state.get(w, {}).get("momentum_buffer") for w in weights],
+            weight_decay=group["weight_decay"],
+            epsilon=self.hessian_epsilon,
+        )
+        for buffer, before in norms:
+            buffer.copy_(before)
+        return gradients
+
+    def _weight_step(self, train: Any, batch_idx: int) -> None:
+        with frozen(self.arch_parameters()):
+            self.advance_optimization(self._loss(train, "train"), batch_idx, self.gradient_clip_val)
+
+    def _loss(self, batch: Any, phase: str | None = None) -> Tensor:
+        """The task's loss on a batch; its statistics are added to the epoch's under the name of the phase."""
+        with quiet(self.training_module):
+            step = getattr(self.training_module, "step", None)
+            result = step(batch) if step else self.training_module.training_step(batch, 0)
+        values = result if isinstance(result, dict) else {"loss": result}
+        loss = values["loss"]
+        if not torch.isfinite(loss):
+            epoch, number = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx
+            raise DivergenceError(
+                f"The {phase or 'train'} loss is {loss.item()} in epoch {epoch}, batch {number}. "
+                "Lower the learning rate, or resume from the last checkpoint with another seed."
+            )
+        if phase:
+            for name, value in values.items():
+                self._sums.setdefault(f"{phase}_{name}", []).append(float(value))
+        return loss
+
+    # ---- the end of an epoch
+
+    def on_train_epoch_start(self) -> None:
+        # NNI toggles requires_grad here for its warm-up; our step freezes what is idle by itself
+        self._sums = {}
+        self.training_module.on_train_epoch_start()
+
+    def on_train_epoch_end(self) -> None:
+        self.training_module.on_train_epoch_end()
+        choices = super().export()
+        probabilities = self.export_probs()
+        operation_weights = {k: v for k, v in probabilities.items() if "/beta_" not in k}
+        stop, reason = self.guard.judge(choices, operation_weights) if self.searching else (False, None)
+        record = {
+            "epoch": self.trainer.current_epoch,
+            "choices": choices,
+            "probabilities": {edge: list(row.values()) for edge, row in probabilities.items()},
+            "operations": list(next(iter(operation_weights.values()), {})),
+            "statistics": {name: sum(values) / len(values) for name, values in self._sums.items()},
+            "entropy": normalised_entropy(operation_weights),
+            "skip_share": skip_share(choices),
+            "none_share": none_share(operation_weights),
+            "guard": reason,
+            "healthy": not stop,
+        }
+        self.history.append(record)
+        if stop:
+            self.trainer.should_stop = True
+
+    def export(self) -> dict[str, Any]:
+        """The choices of the last healthy epoch, which is the last one unless the guard stopped the search."""
+        return self.result()["choices"]
+
+    def result(self) -> dict[str, Any]:
+        """The record of the epoch whose choices are the result.
+
+        If the guard stopped in the first searched epoch, that is the epoch before: the end of the warm-up, or, with
+        nothing before it, the stopped epoch itself.
+        """
+        if not self.history:
+            return {"epoch": -1, "choices": super().export(), "healthy": True, "guard": None}
+        healthy = [record for record in self.history if record["healthy"]]
+        return (healthy or self.history)[-1]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["search_history"] = self.history
+        checkpoint["arch_parameters"] = {k: p.detach().clone() for k, p in self.named_arch_parameters().items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the architecture parameters by name, and refuse the checkpoint of another search."""
+        saved, own = checkpoint.get("arch_parameters", {}), self.named_arch_parameters()
+        shapes = {name: tuple(p.shape) for name, p in own.items()}
+        if {name: tuple(p.shape) for name, p in saved.items()} != shapes:
+            raise ConfigError(f"The checkpoint has architecture parameters {sorted(saved)}, this search {sorted(own)}.")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(saved[name])
+        self.history = list(checkpoint["search_history"])
+
+
+@contextlib.contextmanager
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """No gradients for these parameters inside the block: autograd leaves out all that only they need."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def quiet(module: Any) -> Iterator[None]:
+    """``module.log`` does nothing inside the block: one step trains on one batch and scores another, and Lightning
+    would mix both into one metric."""
+    kept = {name: module.__dict__.get(name) for name in ("log", "log_dict")}
+    for name in kept:
+        module.__dict__[name] = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                del module.__dict__[name]
+            else:
+                module.__dict__[name] = value

@@ -1,0 +1,69 @@
+"""DARTS (Liu et al., ICLR 2019) as an NNI strategy: all operations of all edges, weighted, trained together."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":  # before the heavy imports
+    from facenas.pipeline import search_command
+
+    raise SystemExit(search_command("darts"))
+
+from typing import Any, Literal
+
+import nni.nas.strategy
+from torch import nn
+
+from .bilevel import BilevelModule
+from .collapse import CollapseGuard
+from .supernet import MixedCell
+
+
+class DARTS(nni.nas.strategy.DARTS):
+    """Differentiable search, first or second order.
+
+    Use it as any strategy of NNI, ``NasExperiment(build_space("autofas"), evaluator, DARTS())``, with a Lightning
+    evaluator. On spaces of layer choices NNI's own mixed layers are used.
+
+    Args:
+        order: ``first`` takes the gradient at the present weights, ``second`` unrolls one step (Auto-FAS Eq. 5).
+        arc_learning_rate: learning rate of Adam on the architecture parameters; 6e-3 in the Auto-FAS paper.
+        arc_weight_decay: its weight decay; 1e-3 in the Auto-FAS paper.
+        warmup_epochs: epochs at the start in which only the weights learn.
+        gradient_clip_val: largest norm of the weights' gradient; 5 in DARTS.
+        hessian_epsilon: radius of the finite difference of the second order; 0.01 in DARTS.
+        guard: when to stop or warn because the search collapses.
+    """
+
+    mixed_options: dict[str, Any] = {}  # noqa: RUF012  what MixedCell is built with; subclasses set their own
+
+    def __init__(
+        self,
+        *,
+        order: Literal["first", "second"] = "first",
+        arc_learning_rate: float = 6e-3,
+        arc_weight_decay: float = 1e-3,
+        warmup_epochs: int = 0,
+        gradient_clip_val: float | None = 5.0,
+        hessian_epsilon: float = 0.01,
+        guard: CollapseGuard | None = None,
+    ) -> None:
+        super().__init__()
+        self.module_options = {
+            "order": order,
+            "arc_learning_rate": arc_learning_rate,
+            "arc_weight_decay": arc_weight_decay,
+            "warmup_epochs": warmup_epochs,
+            "gradient_clip_val": gradient_clip_val,
+            "hessian_epsilon": hessian_epsilon,
+            "guard": guard,
+        }
+
+    def default_mutation_hooks(self) -> list[Any]:
+        """Our cell first; NNI's hooks stay for layer choices and input choices."""
+
+        def mixed_cell(module: nn.Module, name: str, memo: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+            return MixedCell.mutate(module, name, memo, {**kwargs, **self.mixed_options})
+
+        return [mixed_cell, *super().default_mutation_hooks()]
+
+    def configure_oneshot_module(self, training_module: Any) -> BilevelModule:
+        return BilevelModule(training_module, **self.module_options)

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from nni.nas.evaluator.pytorch.lightning import DataLoader  # a DataLoader that NNI can send to another process
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from searchspaces.errors import DatasetError
 

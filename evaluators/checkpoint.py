@@ -40,7 +40,7 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
         temporary = self.folder / f".{LAST}.part"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            trainer.save_checkpoint(temporary)
+            trainer.save_checkpoint(temporary, weights_only=False)  # all state, not the weights alone
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             if (self.folder / LAST).exists():

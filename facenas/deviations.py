@@ -26,6 +26,6 @@ def open_choices(options: SearchOptions) -> list[dict[str, Any]]:
         value = getattr(options, row["option"], row["value"])
         rows.append({**row, "value": value, "why": WHY_QUICK})
     if getattr(options, "order", "second") == "first":
-        why = "Eq. 5 is the unrolled form; the released PC-DARTS, which the paper uses, takes the first order. --order second has it."
+        why = "The released PC-DARTS, which the paper builds on, takes the first order; --order second is Eq. 5."
         rows.append({"option": "order", "value": "first", "paper": "second (Eq. 5)", "why": why})
     return rows

@@ -143,8 +143,8 @@ def resolve(options: SearchOptions) -> SearchOptions:
     changes["space_options"] = {**recipe["search_space"], **options.space_options}
     changes["train_options"] = {**recipe["train_space"], **options.train_options}
     resolved = replace(options, **changes)
-    for name in ("search_epochs", "search_batch", "train_epochs", "train_batch", "candidate_epochs", "people", "threads",
-                 "max_candidates"):  # fmt: skip
+    counts = ("search_epochs", "search_batch", "train_epochs", "train_batch", "candidate_epochs", "people", "threads")
+    for name in (*counts, "max_candidates"):
         _require(resolved, name, lambda value: value >= 1, "at least 1")
     for name in ("search_learning_rate", "arc_learning_rate", "train_learning_rate", "budget_macs", "hessian_epsilon"):
         _require(resolved, name, lambda value: value > 0, "above 0")

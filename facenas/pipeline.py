@@ -3,12 +3,9 @@ that is resumed goes on with the first stage whose file is missing."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +17,7 @@ from .options import OPTIONS, RandomSearchOptions, SearchOptions, from_run, reso
 if TYPE_CHECKING:
     from evaluators.task import Task
     from searchspaces import Architecture
-
-    from .console import Reporter
+    from searchspaces.console import Reporter
 
 DESCRIPTIONS = {
     "darts": "Search with DARTS: all operations of all edges, weighted and trained together.",
@@ -50,8 +46,8 @@ def run_search(strategy: str, options: SearchOptions) -> int:
     Raises:
         FacenasError: for options, data or folders that cannot be used.
     """
-    from .console import Reporter
-    from .folder import open_run, read_config, write_config
+    from searchspaces.console import Reporter, quiet_libraries, terminate_as_interrupt
+    from searchspaces.folder import open_run, read_config, write_config
 
     folder = Path(options.out or f"runs/{options.space.rpartition(':')[2]}-{strategy}-{options.seed}")
     if options.resume and (folder / "config.yaml").is_file():
@@ -89,8 +85,10 @@ def check_space(options: SearchOptions) -> None:
         raise ConfigError("train_options change what there is to choose; they may change widths and layout only.")
     parts = getattr(options, "partial_channels", 1)
     channels = getattr(space, "channels", 0)
-    if parts < 1 or channels % parts:
-        raise ConfigError(f"partial_channels is {parts}, but must divide the {channels} channels of the cells.")
+    if parts < 1 or channels % parts or channels // parts < 2:
+        raise ConfigError(
+            f"partial_channels is {parts}, but must split the {channels} channels of the cells into parts of at least 2."
+        )
 
 
 class Stages:
@@ -240,7 +238,7 @@ class Stages:
 
     def baseline(self, task: Task) -> None:
         """Random search with the budget that this search has used, in the folder ``baseline``."""
-        from .folder import write_config
+        from searchspaces.folder import write_config
 
         folder = self.folder / "baseline"
         shared = {
@@ -291,40 +289,3 @@ class Stages:
             deviations=open_choices(self.options),
         )
         write_json(self.folder / "provenance.json", self.provenance)
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep the chatter of NNI and Lightning out of the command's output; warnings of facenas itself stay."""
-    import warnings
-
-    names = ("nni", "pytorch_lightning", "lightning.pytorch", "lightning_fabric", "torch.onnx")
-    levels = {name: logging.getLogger(name).level for name in names}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(nni|pytorch_lightning|lightning_fabric)\.")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        for name in names:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
-
-
-@contextlib.contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: with a message, after the files that are being written."""
-
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        previous: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread: the program around us handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -23,7 +23,7 @@ from strategies.record import CandidateLog, SearchLog
 from .options import DartsOptions, PCDartsOptions, RandomSearchOptions, SearchOptions
 
 if TYPE_CHECKING:
-    from .console import Reporter
+    from searchspaces.console import Reporter
 
 
 @dataclass(frozen=True)

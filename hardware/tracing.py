@@ -184,8 +184,10 @@ def trace(model: nn.Module, input_size: Sequence[int]) -> Trace:
     """Watch one forward pass of a zero input in evaluation mode; the model is left as it was.
 
     Raises:
-        CostError: if the model does not run on the input.
+        CostError: if the model does not run on the input, or is TorchScript.
     """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise CostError("A TorchScript module hides its layers: count the nn.Module that it was made from.")
     x = example_input(model, input_size)
     result = Trace()
     lifetimes = result.activations

@@ -157,7 +157,7 @@ def _cells(run: Run) -> Figure | None:
     try:
         return None if run.graph is None else architecture_figure(run.graph)
     except FacenasError as error:
-        run._note("architecture.json", "damaged", f"cannot be drawn: {error}")
+        run.note("architecture.json", "damaged", f"cannot be drawn: {error}")
         return None
 
 

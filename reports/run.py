@@ -96,7 +96,7 @@ class Run:
         metrics = self._object("metrics.json")
         wrong = [name for name, entry in metrics.items() if not isinstance(entry, Mapping)]
         if wrong:
-            self._note("metrics.json", "damaged", f"has entries without a value: {', '.join(map(str, wrong))}.")
+            self.note("metrics.json", "damaged", f"has entries without a value: {', '.join(map(str, wrong))}.")
         return {str(name): entry for name, entry in metrics.items() if name not in wrong}
 
     @cached_property
@@ -129,7 +129,7 @@ class Run:
 
             return Architecture.load(self.path / "architecture.json").graph()
         except (FacenasError, ImportError, AttributeError) as error:
-            self._note("architecture.json", "damaged", f"cannot be drawn: {error}")
+            self.note("architecture.json", "damaged", f"cannot be drawn: {error}")
             return None
 
     @cached_property
@@ -137,12 +137,12 @@ class Run:
         """Random search with the same budget, or None."""
         folder = self.path / "baseline"
         if not folder.is_dir():
-            self._note("baseline", "missing", f"is missing: the report lacks {PURPOSE['baseline']}.")
+            self.note("baseline", "missing", f"is missing: the report lacks {PURPOSE['baseline']}.")
             return None
         try:
             return Run(folder)
         except RunFolderError as error:
-            self._note("baseline", "damaged", f"cannot be read: {error}")
+            self.note("baseline", "damaged", f"cannot be read: {error}")
             return None
 
     @property
@@ -174,19 +174,20 @@ class Run:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def _note(self, file: str, kind: str, text: str) -> None:
+    def note(self, file: str, kind: str, text: str) -> None:
+        """Adds a problem."""
         self.problems.append(Problem(file, kind, text))
 
     def _read(self, file: str, load: Callable[[Path], Any]) -> Any:
         path = self.path / file
         if not path.exists():
-            self._note(file, "missing", f"is missing: the report lacks {PURPOSE[file]}.")
+            self.note(file, "missing", f"is missing: the report lacks {PURPOSE[file]}.")
             return None
         try:
             return load(path)
         except (OSError, ValueError, RecursionError, yaml.YAMLError, FacenasError) as error:
             reason = " ".join(str(error).split())[:300]
-            self._note(file, "damaged", f"cannot be read ({reason}); the report lacks {PURPOSE[file]}.")
+            self.note(file, "damaged", f"cannot be read ({reason}); the report lacks {PURPOSE[file]}.")
             return None
 
     def _object(self, file: str) -> dict[str, Any]:
@@ -199,7 +200,7 @@ class Run:
         numbers = table.apply(pd.to_numeric, errors="coerce").dropna(axis="columns", how="all")
         lost = int((numbers.isna() & table[numbers.columns].notna()).to_numpy().sum())
         if lost:
-            self._note(file, "damaged", f"has {lost} of {table.size} entries that are not numbers; they are left out.")
+            self.note(file, "damaged", f"has {lost} of {table.size} entries that are not numbers; they are left out.")
         return numbers.replace([math.inf, -math.inf], math.nan)
 
     def _load_lines(self, path: Path) -> list[dict[str, Any]]:
@@ -217,7 +218,7 @@ class Run:
             else:
                 damaged.append(str(number))
         if damaged:
-            self._note(path.name, "damaged", f"cannot be read in line {', '.join(damaged[:10])}, which is left out.")
+            self.note(path.name, "damaged", f"cannot be read in line {', '.join(damaged[:10])}, which is left out.")
         return lines
 
 

@@ -197,10 +197,11 @@ def _check_choices(name: str, space: ModelSpace, choices: Mapping[str, Any]) -> 
                     hint = f" Did you mean {near!r}?" if near else ""
                     raise ArchitectureError(f"Choice {label!r} is {value!r}; allowed are {allowed!r}.{hint}")
         n_chosen = getattr(mutable, "n_chosen", None)
-        if n_chosen is not None and not isinstance(value, list):
-            raise ArchitectureError(f"Choice {label!r} is {value!r}, but must be a list of {n_chosen} values.")
+        if n_chosen is not None and not (isinstance(value, list) and len(set(value)) == len(value) == n_chosen):
+            expected = f"a list of {n_chosen} different values"
+            raise ArchitectureError(f"Choice {label!r} is {value!r}, but must be {expected}.")
         if n_chosen is None and isinstance(value, list) and allowed is not None and value not in allowed:
             raise ArchitectureError(f"Choice {label!r} is a list, but must be one of {allowed!r}.")
         problem = mutable.check_contains({label: value})
         if problem is not None:
-            raise ArchitectureError(f"Choice {label!r} is {value!r}: {problem}")
+            raise ArchitectureError(f"Choice {label!r} is {value!r}: {' '.join(str(problem).split())}")

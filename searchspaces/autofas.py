@@ -21,14 +21,22 @@ OPERATION_NAMES = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_
 CELL_NAMES = {"N": "normal", "R": "reduce"}
 
 OPEN_CHOICES = [
-    OpenChoice("layout", "RNRNRN", "With constant width and a stem of stride 1 this family reaches 0.27 M parameters and "
-               "0.53 G MACs (Table 4) together; three reductions are needed for 108 -> 54 -> 27 -> 14."),
-    OpenChoice("channels", 48, "The paper's parameters-to-MACs ratio rules out doubling at reductions; 48 is the constant "
-               "width whose random genotypes fall on Table 4 most often with six cells."),
+    OpenChoice(
+        "layout",
+        "RNRNRN",
+        "Three reductions are needed for 108 -> 54 -> 27 -> 14; this is the simplest layout whose random genotypes "
+        "reach the 0.27 M parameters and the 0.53 G MACs of Table 4 together.",
+    ),
+    OpenChoice(
+        "channels",
+        48,
+        "Constant, no doubling at reductions: the ratio of MACs to parameters in Table 4 rules doubling out, and 48 "
+        "fits both numbers with six cells.",
+    ),
     OpenChoice("stem_multiplier", 3, "The stem of DARTS: a 3x3 convolution of stride 1 to three times the width."),
-    OpenChoice("head", "1x1 convolution", "One logit per position of the map, as DeepPixBiS does; 193 parameters."),
+    OpenChoice("head", "1x1 convolution", "One logit for each position of the map, as DeepPixBiS does."),
     OpenChoice("separable convolution", "applied twice", "The sep_conv of DARTS, which the paper builds on."),
-]  # fmt: skip
+]
 
 
 @register_space("autofas", open_choices=OPEN_CHOICES)

@@ -82,7 +82,7 @@ class CellShape(nn.Module):
 
 
 class Cell(CellShape):
-    """A cell whose edges and operations are chosen: ``(N, C0, H, W), (N, C1, H, W) -> (N, nodes * channels, H', W')``."""
+    """A cell whose edges and operations are chosen: ``(N, C0, H, W), (N, C1, H, W) -> (N, nodes * C, H', W')``."""
 
     def __init__(self, choices: Mapping[str, Any], name: str, *widths: int, **shape: Any) -> None:
         super().__init__(name, *widths, **shape)

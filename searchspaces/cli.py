@@ -30,7 +30,7 @@ def run_command(function: Callable[..., Any], argv: Sequence[str] | None = None,
     try:
         parser, options_class = _build_parser(function, prog)
         namespace = parser.parse_args(sys.argv[1:] if argv is None else list(argv))
-        values = parser.instantiate_classes(namespace).as_dict()
+        values = parser.instantiate(namespace).as_dict()
         values.pop("config", None)
         result = function(options_class(**values)) if options_class else function(**values)
     except FacenasError as error:
@@ -62,8 +62,7 @@ def _build_parser(function: Callable[..., Any], prog: str | None) -> tuple[Any, 
         for entry in docstring_parser.parse(documented.__doc__ or "").params
     }
     parser = Parser(prog=prog, description=inspect.cleandoc((function.__doc__ or "").partition("\n\n")[0]))
-    if options_class:
-        parser.add_argument("--config", action="config", help="a YAML file with options, as a run folder holds it")
+    parser.add_argument("--config", action="config", help="a YAML file with options, as a run folder holds it")
     for name, parameter in inspect.signature(source).parameters.items():
         _add_argument(parser, name, hints[name], parameter.default, help_texts.get(name))
     return parser, options_class
@@ -73,14 +72,16 @@ def _add_argument(parser: Any, name: str, hint: Any, default: Any, text: str | N
     """A parameter without a default is positional (a list takes one or more), a False default is a plain flag."""
     from jsonargparse import ActionYesNo
 
+    option = f"--{name.replace('_', '-')}"
+
     if default is inspect.Parameter.empty:
         several = typing.get_origin(hint) is list
         parser.add_argument(name, nargs="+" if several else None, type=hint.__args__[0] if several else hint, help=text)
     elif hint is bool:
         prefix = {"yes_prefix": "", "no_prefix": "no-"} if default else {"yes_prefix": "", "no_prefix": None}
-        parser.add_argument(f"--{name}", action=ActionYesNo(**prefix), default=default, help=text)
+        parser.add_argument(option, action=ActionYesNo(**prefix), default=default, help=text)
     else:
-        parser.add_argument(f"--{name}", type=hint, default=default, help=text)
+        parser.add_argument(option, type=hint, default=default, help=text)
 
 
 def _dataclass_parameter(function: Callable[..., Any]) -> type | None:
@@ -101,14 +102,18 @@ def _one_line(message: str, parser: Any) -> str:
     )
     if unknown:
         name = unknown.group(1).partition("=")[0]
+        if not name.startswith("-") and "unrecognized" in text.lower():
+            return f"Unexpected argument {name!r}. See --help."
         near = nearest_name(f"--{name.lstrip('-')}", known)
         shown = near if near is None or name.startswith("-") else near.removeprefix("--")
         return f"Unknown option {name!r}.{f' Did you mean {shown!r}?' if shown else ''} See --help."
-    wrong = re.search(r'Parser key "([\w.-]+)": (.*)Expected an? (.*)\. Got value: (.*)', text)
+    text = re.sub(r"Does not validate against any .* Given value: (.*)", r"Expected another type. Got value: \1", text)
+    wrong = re.search(r'Parser key "([\w.-]+)": (.*)Expected an?(?:other)? (.*)\. Got value: (.*)', text)
     if wrong:
         key, _, expected, value = wrong.groups()
         literals = re.findall(r"'([^']*)'", expected) if "Literal" in expected else []
         near = nearest_name(value, literals)
         expected = f"one of {', '.join(literals)}" if literals else re.sub(r"<class '(\w+)'>|typing\.", r"\1", expected)
-        return f"Option {key!r} is {value!r}; expected {expected}.{f' Did you mean {near!r}?' if near else ''}"
+        expected = f"; expected {expected}" if expected != "type" else ", which is of the wrong type"
+        return f"Option {key!r} is {value!r}{expected}.{f' Did you mean {near!r}?' if near else ''}"
     return text

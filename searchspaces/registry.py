@@ -95,11 +95,9 @@ def check_options(name: str, space_class: type, options: dict[str, Any]) -> None
     Raises:
         ConfigError: naming the option and the nearest one.
     """
-    known = {
-        key: parameter.default
-        for key, parameter in inspect.signature(getattr(space_class, "_init_wrapped", space_class.__init__)).parameters.items()
-        if key != "self"
-    }  # fmt: skip
+    constructor = getattr(space_class, "_init_wrapped", space_class.__init__)  # NNI wraps the constructor
+    parameters = inspect.signature(constructor).parameters
+    known = {key: parameter.default for key, parameter in parameters.items() if key != "self"}
     for option, value in options.items():
         if option not in known:
             near = nearest_name(option, known)

@@ -92,7 +92,7 @@ class BilevelModule(DartsLightningModule):
 
     Args:
         training_module: the task's module. If it has ``step(batch) -> {"loss": ..., "accuracy": ...}``, that is used;
-            otherwise its ``training_step``, with logging silenced.
+            otherwise its ``training_step``, whose logging is silenced on the validation half.
         order: ``first`` or ``second``.
         arc_learning_rate: learning rate of Adam on the architecture parameters.
         arc_weight_decay: its weight decay.
@@ -221,7 +221,8 @@ class BilevelModule(DartsLightningModule):
 
     def _loss(self, batch: Any, phase: str | None = None) -> Tensor:
         """The task's loss on a batch; its statistics are added to the epoch's under the name of the phase."""
-        with quiet(self.training_module):
+        # the weight step alone may log: Lightning would mix the batches of both halves into one metric
+        with contextlib.nullcontext() if phase == "train" else quiet(self.training_module):
             step = getattr(self.training_module, "step", None)
             result = step(batch) if step else self.training_module.training_step(batch, 0)
         values = result if isinstance(result, dict) else {"loss": result}
@@ -234,7 +235,7 @@ class BilevelModule(DartsLightningModule):
             )
         if phase:
             for name, value in values.items():
-                self._sums.setdefault(f"{phase}_{name}", []).append(float(value))
+                self._sums.setdefault(f"{phase}_{name}", []).append(float(value.detach()))
         return loss
 
     # ---- the end of an epoch
@@ -311,8 +312,7 @@ def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet(module: Any) -> Iterator[None]:
-    """``module.log`` does nothing inside the block: one step trains on one batch and scores another, and Lightning
-    would mix both into one metric."""
+    """``module.log`` does nothing inside the block."""
     kept = {name: module.__dict__.get(name) for name in ("log", "log_dict")}
     for name in kept:
         module.__dict__[name] = lambda *args, **kwargs: None

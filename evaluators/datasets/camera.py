@@ -1,7 +1,7 @@
-"""One camera for live faces and for attacks: pose, optics, exposure, white balance, Bayer mosaic, noise, sharpening, JPEG.
+"""One camera for live faces and attacks: pose, optics, exposure, white balance, Bayer mosaic, noise, sharpening, JPEG.
 
-`draw_camera` knows nothing of what is in front of it, and auto-exposure and auto-white-balance see the light alone: what
-the camera does to a picture cannot tell a live face from an attack.
+`draw_camera` knows nothing of what is in front of it, and auto-exposure and auto-white-balance see the light alone:
+what the camera does to a picture cannot tell a live face from an attack.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Camera:
         blur: standard deviation of the lens's Gaussian spread, sensor pixels; fill: side of a photosite, sensor pixels.
         light: change of the light across the view, (x, y), relative; veil: stray light, parts of the mean.
         exposure: mean of the raw picture that auto-exposure aims for, parts of full well.
-        shot_noise: variance per signal (1 / electrons at full well); read_noise: standard deviation, parts of full well.
+        shot_noise: variance per signal (1 / electrons at full well); read_noise: standard deviation, parts of full
+        well.
         illuminant: (red, blue) of the room's light over green; balance: how far auto-white-balance corrects, 0..1;
         tint: (red, blue) error that remains.
         saturation, contrast: of the colour matrix and of the tone curve, 1 = neutral.
@@ -54,6 +55,7 @@ class Camera:
     tint: tuple[float, float]
     saturation: float
     contrast: float
+    radius: float
     detail: float
     adaptation: float
     quality: int
@@ -76,19 +78,20 @@ def draw_camera(rng: np.random.Generator) -> Camera:
         distance=between(5.0, 10.0),
         zoom=between(0.9, 1.05),
         shift=(between(-0.05, 0.05), between(-0.05, 0.05)),
-        blur=between(0.2, 0.5),
+        blur=between(0.2, 0.54),
         fill=between(0.6, 0.95),
-        light=(between(-0.55, 0.55), between(-0.4, 0.4)),
+        light=(between(-0.7, 0.7), between(-0.5, 0.5)),
         veil=between(0.0, 0.25),
         exposure=between(0.14, 0.4),
-        shot_noise=float(np.exp(rng.uniform(np.log(1e-4), np.log(1e-3)))),
+        shot_noise=float(np.exp(rng.uniform(np.log(1e-4), np.log(8e-4)))),
         read_noise=between(0.001, 0.005),
         illuminant=(near_one(0.3), near_one(0.3)),
         balance=between(0.3, 1.0),
         tint=(near_one(0.12), near_one(0.12)),
         saturation=between(0.3, 1.7),
         contrast=between(0.6, 1.45),
-        detail=float(np.exp(rng.uniform(np.log(0.015), np.log(0.07)))),
+        radius=between(0.5, 3.5),
+        detail=float(np.exp(rng.uniform(np.log(0.012), np.log(0.08)))),
         adaptation=between(0.5, 1.0),
         quality=int(rng.integers(75, 98)),
     )
@@ -171,7 +174,7 @@ def expose(scene: np.ndarray, camera: Camera, curl: float = 0.0, curl_angle: flo
 
 
 def sensor_noise(raw: np.ndarray, shot: float, read: float, rng: np.random.Generator) -> np.ndarray:
-    """Photon and read noise of a raw signal in parts of full well: variance = shot x signal + read^2, then clipped at 1."""
+    """Photon and read noise, signal in parts of full well: variance = shot x signal + read^2; then clipped at 1."""
     deviation = np.sqrt(shot * np.maximum(raw, 0.0) + read**2).astype(np.float32)
     return np.clip(raw + deviation * rng.standard_normal(raw.shape, dtype=np.float32), 0.0, 1.0)
 
@@ -201,14 +204,15 @@ def white_balance(image: np.ndarray, camera: Camera) -> np.ndarray:
     return np.clip(image * np.array([red, 1.0, blue], dtype=np.float32)[:, None, None], 0.0, 1.0)
 
 
-def adapt_detail(stored: np.ndarray, target: float, adaptation: float) -> np.ndarray:
+def adapt_detail(stored: np.ndarray, radius: float, target: float, adaptation: float) -> np.ndarray:
     """An unsharp mask whose strength adapts to the picture, as phones sharpen soft pictures and smooth busy ones.
 
-    The fine detail d of the luma (what a Gaussian of 1 pixel takes away) is scaled by (target / rms(d))^adaptation,
+    The fine detail d of the luma (what a Gaussian of ``radius`` pixels takes away) is scaled by (target /
+    rms(d))^adaptation,
     within 1/3..4: ``adaptation`` 1 gives every picture the same amount of fine detail, 0 leaves it alone. (3, H, W).
     """
     luma = np.tensordot(LUMINANCE, stored, axes=1)
-    detail = luma - ndimage.gaussian_filter(luma, 1.0, truncate=2.0)
+    detail = luma - ndimage.gaussian_filter(luma, radius, truncate=2.0)
     rms = max(float(np.sqrt(np.mean(detail**2))), 1e-4)
     gain = np.clip((target / rms) ** adaptation, 1 / 3, 4.0)
     return stored + np.float32(gain - 1.0) * detail
@@ -219,7 +223,7 @@ def develop(image: np.ndarray, camera: Camera) -> np.ndarray:
     grey = np.tensordot(LUMINANCE, image, axes=1)
     stored = linear_to_srgb(grey + camera.saturation * (image - grey))
     stored = 0.5 + camera.contrast * (stored - 0.5)
-    return np.clip(adapt_detail(stored, camera.detail, camera.adaptation), 0.0, 1.0)
+    return np.clip(adapt_detail(stored, camera.radius, camera.detail, camera.adaptation), 0.0, 1.0)
 
 
 def take_picture(

@@ -1,7 +1,7 @@
-"""Makes the pictures of the `portraits` data set: one person at a time, in processes that import numpy and Pillow only.
+"""Makes the pictures of the data set `portraits`: a person at a time, in processes that need no torch.
 
-Run as ``python -m evaluators.datasets.portrait_worker`` with a `Job` as JSON on the standard input. It writes rows of an
-.npy file that its parent made, and prints one line a finished person.
+Run as ``python -m evaluators.datasets.portrait_worker`` with a `Job` as JSON on the standard input. It writes rows of
+an .npy file that its parent made, and prints one line a finished person.
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ def cut_out(picture: Image.Image, box: list[float], margin: float, size: int) ->
 
 
 def vary_detail(face: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The face with its fine detail softened or strengthened at random, by a factor of 1/4 to 3.
+    """The face with its fine detail softened or strengthened at random, by a factor of 0.15 to 5.
 
     Skin, make-up, movement and retouching differ between people and portraits. Here they differ alike for faces that
     are live and faces that are printed or shown, so that plain sharpness says little; dots and moire come later.
     """
     smooth = face.filter(ImageFilter.GaussianBlur(float(rng.uniform(2.0, 6.0))))
-    return Image.blend(smooth, face, float(np.exp(rng.uniform(np.log(0.25), np.log(3.0)))))
+    return Image.blend(smooth, face, float(np.exp(rng.uniform(np.log(0.15), np.log(5.0)))))
 
 
 def photograph(face: Image.Image, kind: str, rng: np.random.Generator, image_size: int) -> np.ndarray:
-    """One picture (3, image_size, image_size) uint8 of a face cut-out: itself, its print or its replay, by the camera."""
+    """A picture (3, image_size, image_size) uint8 of a face cut-out: itself, its print or its replay, by the camera."""
     camera = draw_camera(rng)
     face = vary_detail(face, rng)
     if kind == "live":

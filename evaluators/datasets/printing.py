@@ -1,7 +1,7 @@
-"""A portrait as a printed photograph: halftone dots of four inks on paper that has a tint, a texture, a sheen and a curl.
+"""A portrait as a printed photograph: halftone dots of four inks on paper with a tint, a texture, a sheen and a curl.
 
-Everything is reflectance, 0..1 of the light that falls on the paper. Lengths are in scene pixels (the fine grid on which
-the print is drawn before a camera samples it) or, where noted, in parts of the scene's side.
+Everything is reflectance, 0..1 of the light that falls on the paper. Lengths are in scene pixels (the fine grid on
+which the print is drawn before a camera samples it) or, where noted, in parts of the scene's side.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Print:
 
 
 def draw_print(rng: np.random.Generator, size: int) -> Print:
-    """A print at random for a scene of ``size`` pixels: from coarse newsprint to screens finer than a camera resolves."""
-    lines_across = np.exp(rng.uniform(np.log(75), np.log(130)))
+    """A print at random for a scene of ``size`` pixels: from coarse dots to screens finer than a camera resolves."""
+    lines_across = np.exp(rng.uniform(np.log(80), np.log(140)))
     white, tint = rng.uniform(0.82, 0.96), rng.normal(0.0, 0.015, 2)
     return Print(
         period=float(size / lines_across),
@@ -62,7 +62,7 @@ def draw_print(rng: np.random.Generator, size: int) -> Print:
         paper=(float(white + tint[0]), float(white), float(white + tint[1])),
         texture=float(rng.uniform(0.004, 0.03)),
         grain=float(rng.uniform(1.0, 4.0)),
-        sheen=float(rng.uniform(0.0, 0.16) * (rng.random() < 0.6)),
+        sheen=float(rng.uniform(0.0, 0.12) * (rng.random() < 0.5)),
         sheen_centre=(float(rng.uniform(0, 1)), float(rng.uniform(0, 1))),
         sheen_radius=(float(rng.uniform(0.1, 0.35)), float(rng.uniform(0.1, 0.35))),
         curl=float(rng.uniform(0.0, 0.55)),
@@ -113,7 +113,7 @@ def _spot_quantiles() -> np.ndarray:
 
 
 def spot_function(size: int, period: float, angle: float, phase: np.ndarray) -> np.ndarray:
-    """The round-dot spot function (size, size) of a screen: (cos u + cos v) / 2 on a lattice turned by ``angle`` degrees.
+    """The round-dot spot function (size, size): (cos u + cos v) / 2 on a lattice turned by ``angle`` degrees.
 
     ``period`` is in pixels, ``phase`` in cycles along u and v. cos(a x + b y) is made from four outer products,
     which is exact and needs 2 x size cosines in place of size x size.
@@ -145,14 +145,14 @@ def halftone(coverage: np.ndarray, spot: np.ndarray, period: float) -> np.ndarra
 
 
 def paper_texture(size: int, texture: float, grain: float, rng: np.random.Generator) -> np.ndarray:
-    """Relative reflectance of bare paper (size, size): mean 1, standard deviation ``texture``, length ``grain`` pixels."""
+    """Relative reflectance of bare paper (size, size): mean 1, deviation ``texture``, grain of ``grain`` pixels."""
     coarse = max(8, round(size / grain))
     fibres = resize_planes(rng.standard_normal((1, coarse, coarse), dtype=np.float32), size)[0]
     return 1.0 + np.float32(texture / max(float(fibres.std()), 1e-6)) * fibres
 
 
 def curl_shading(size: int, curl: float, angle: float) -> np.ndarray:
-    """Lambert's law over a bent sheet (size, size): the cosine of the angle between its normal and the light in front."""
+    """Lambert's law on a bent sheet (size, size): the cosine of the angle between its normal and the light ahead."""
     position = np.linspace(-1, 1, size, dtype=np.float32)
     along = np.cos(angle) * position[None, :] + np.sin(angle) * position[:, None]
     return np.cos(np.float32(curl) * (along + 0.5)).astype(np.float32)

@@ -52,7 +52,7 @@ def draw_screen(rng: np.random.Generator) -> Screen:
     """A screen at random: from a monitor at close range to a panel whose pixels the camera hardly resolves."""
     black, warm = rng.uniform(0.0, 0.025), rng.uniform(0.75, 1.25)
     return Screen(
-        pixels=round(float(np.exp(rng.uniform(np.log(85), np.log(140))))),
+        pixels=round(float(np.exp(rng.uniform(np.log(90), np.log(150))))),
         gamma=float(rng.uniform(2.0, 2.4)),
         purity=float(rng.uniform(0.85, 1.0)),
         white=(float(rng.uniform(0.9, 1.1)), 1.0, float(rng.uniform(0.9, 1.15))),
@@ -71,7 +71,7 @@ def draw_screen(rng: np.random.Generator) -> Screen:
 
 
 def bars(size: int, period: float, start: float, width: float) -> np.ndarray:
-    """Share of each of ``size`` scene pixels that bars cover, (size,): exact area, so the mask keeps its mean at any period.
+    """Share of each of ``size`` scene pixels that bars cover, (size,): exact area, so that the mean is kept.
 
     Bars of ``width`` begin at ``start`` in every period; both are in parts of the ``period``, which is in pixels.
     """
@@ -101,7 +101,8 @@ def subpixel_mask(size: int, period: float, gap: float, bgr: bool = False) -> tu
 def panel_light(values: np.ndarray, gamma: float, purity: float, white: tuple[float, float, float]) -> np.ndarray:
     """Light (3, h, w) of panel pixels from stored values (h, w, 3) uint8: white x M (v / 255)^gamma.
 
-    M = purity I + (1 - purity) 1 Y^T mixes every primary with the grey of its luminance (rows sum to 1: grey stays grey).
+    M = purity I + (1 - purity) 1 Y^T mixes every primary with the grey of its luminance (rows sum to 1: grey stays
+    grey).
     """
     curve = ((np.arange(256) / 255.0) ** gamma).astype(np.float32)
     light = curve[values].transpose(2, 0, 1)
@@ -110,7 +111,7 @@ def panel_light(values: np.ndarray, gamma: float, purity: float, white: tuple[fl
 
 
 def render_screen(source: Image.Image, setting: Screen, size: int) -> np.ndarray:
-    """What the screen sends to the camera, linear RGB (3, size, size). ``source`` is the portrait file that is shown."""
+    """What the screen sends to the camera, linear RGB (3, size, size), when it shows the portrait ``source``."""
     small = source.resize((setting.pixels, setting.pixels), Image.Resampling.BICUBIC)
     light = panel_light(np.asarray(jpeg(small, setting.quality)), setting.gamma, setting.purity, setting.white)
     pixel = np.minimum((np.arange(size) + 0.5) * setting.pixels / size, setting.pixels - 1).astype(np.intp)

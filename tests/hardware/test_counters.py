@@ -240,6 +240,12 @@ def test_meta_device_counts_without_computing() -> None:
     assert profile_model(network, (3, 16, 16)) == profile_model(tiny_network(), (3, 16, 16))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_torchscript_is_refused() -> None:
+    with pytest.raises(CostError, match="TorchScript"):
+        count(torch.jit.trace(tiny_network().eval(), torch.zeros(1, 3, 16, 16)), (3, 16, 16))
+
+
 def test_space_that_is_not_frozen_is_refused() -> None:
     with pytest.raises(CostError, match=r"AutoFas fails.*freeze"):
         count(build_space("autofas", channels=8, layout="R", image_size=16), (3, 16, 16))

@@ -129,8 +129,8 @@ def test_measure_fills_the_protocol(exported: Path) -> None:
 
 
 def test_interleaved_latencies_come_in_the_order_of_the_files(tmp_path: Path) -> None:
-    single = runtime.export(nn.ReLU(), (3, 8, 8), tmp_path / "single.onnx")
-    double = runtime.export(nn.Conv2d(3, 4, 1).double(), (3, 8, 8), tmp_path / "double.onnx")
+    single = runtime.export(nn.Linear(8, 4), (8,), tmp_path / "single.onnx")
+    double = runtime.export(nn.Linear(8, 4).double(), (8,), tmp_path / "double.onnx")
     latencies = runtime.measure_interleaved([double, single, double], warmup=1, repetitions=11)
     assert [latency.repetitions for latency in latencies] == [11, 11, 11]
     assert [latency.dtype for latency in latencies] == ["float64", "float32", "float64"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,3 +76,38 @@ def _numbers(row: dict[str, Any]) -> str:
 def _duration(seconds: float) -> str:
     seconds = max(0, round(seconds))
     return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min {seconds % 60:02d} s"
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the chatter of NNI and Lightning out of the command's output; warnings of facenas itself stay."""
+    names = ("nni", "pytorch_lightning", "lightning.pytorch", "lightning_fabric", "torch.onnx")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(nni|pytorch_lightning|lightning_fabric)\.")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        for name in names:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: with a message, after the files that are being written."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread: the program around us handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,133 @@
+"""The command ``python -m evaluators.train``: one architecture, trained from scratch and judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+
+def main(
+    architecture: str,
+    data: str = "portraits",
+    data_root: str | None = None,
+    data_seed: int = 0,
+    people: int | None = None,
+    recipe: str = "quick",
+    supervision: Literal["pixel", "binary"] = "pixel",
+    out: str | None = None,
+    seed: int = 0,
+    epochs: int | None = None,
+    batch: int | None = None,
+    learning_rate: float | None = None,
+    space_options: dict[str, Any] | None = None,
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Train an architecture from scratch, reload the saved weights in a new process, and compare the metrics.
+
+    Args:
+        architecture: an architecture.json, or a run folder that holds one.
+        data: the data set.
+        data_root: the folder of the data set, for data sets that have one.
+        data_seed: seed of generated data.
+        people: how many people of the data set are used; from the recipe by default.
+        recipe: hyper-parameters by name, quick or paper.
+        supervision: pixel-wise binary, or binary cross-entropy.
+        out: the run folder; runs/train-SPACE-SEED by default.
+        seed: seed of the weights and the data order.
+        epochs: from the recipe by default.
+        batch: batch size; from the recipe by default.
+        learning_rate: at the start of the cosine; from the recipe by default.
+        space_options: options of the space that differ from the file's, for example '{"channels": 48}'.
+        accelerator: where to compute.
+        resume: go on with the training in the folder.
+        overwrite: replace the run in the folder.
+    """
+    from searchspaces import Architecture
+    from searchspaces.errors import ConfigError
+
+    from .recipes import find_recipe
+    from .task import WeightSchedule
+
+    given = Architecture.load(architecture)
+    network = given.with_options(**space_options) if space_options else given
+    defaults = find_recipe(network.space, recipe)
+    schedule = WeightSchedule(
+        defaults.train_epochs if epochs is None else epochs,
+        defaults.train_batch if batch is None else batch,
+        defaults.train_learning_rate if learning_rate is None else learning_rate,
+        weight_decay=defaults.weight_decay,
+    )
+    if schedule.epochs < 1 or schedule.batch_size < 1 or schedule.learning_rate <= 0:
+        raise ConfigError("epochs and batch must be at least 1, and learning_rate above 0.")
+    options = {
+        "space": network.space,
+        "data": data,
+        "data_root": data_root,
+        "data_seed": data_seed,
+        "people": people if people is not None else defaults.people,
+        "recipe": recipe,
+        "supervision": supervision,
+        "seed": seed,
+        "epochs": schedule.epochs,
+        "batch": schedule.batch_size,
+        "learning_rate": schedule.learning_rate,
+        "architecture": architecture,
+    }
+    folder = Path(out or f"runs/train-{network.space.rpartition(':')[2]}-{seed}")
+    _train(network, schedule, options, folder, accelerator, resume=resume, overwrite=overwrite)
+
+
+def _train(
+    network: Any,
+    schedule: Any,
+    options: dict[str, Any],
+    folder: Path,
+    accelerator: str,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    from searchspaces.console import Reporter, quiet_libraries
+    from searchspaces.files import write_json
+    from searchspaces.folder import open_run, read_config, write_config
+
+    from .tasks import build_task
+    from .train import train_architecture
+
+    lock = open_run(folder, resume=resume, overwrite=overwrite)
+    if resume:
+        _check_same(options, read_config(folder))
+    else:
+        write_config(folder, options)
+        network.save(folder / "architecture.json")
+    reporter = Reporter()
+    with quiet_libraries():
+        task = build_task(network.input_size[-1], options)
+        write_json(folder / "data.json", task.data.card)
+        with reporter.epochs("train", schedule.epochs) as show:
+            metrics = train_architecture(
+                network,
+                task,
+                schedule,
+                folder,
+                options["seed"],
+                resume=resume,
+                on_epoch=show,
+                accelerator=accelerator,
+            )
+    for name, metric in metrics.items():
+        if metric["low"] is not None and metric["high"] is not None and metric["value"] is not None:
+            interval = f"95 % interval {metric['low']:.3f} to {metric['high']:.3f}"
+            reporter.line("test", f"{name:<14} {metric['value']:.3f}  {interval}")
+    reporter.line("run", f"{folder}: weights.safetensors gives the same metrics in a new process")
+    del lock  # held until here
+
+
+def _check_same(options: dict[str, Any], saved: dict[str, Any]) -> None:
+    from searchspaces.errors import ConfigError
+
+    for name, value in options.items():
+        if name != "architecture" and saved.get(name) != value:
+            raise ConfigError(f"Option {name!r} is {value!r}, but the run was started with {saved.get(name)!r}.")

@@ -1,0 +1,67 @@
+"""The console command: ``facenas search darts ...`` beside the ``python -m`` forms."""
+
+from __future__ import annotations
+
+import sys
+
+USAGE = """usage: facenas COMMAND ...
+
+commands:
+  search STRATEGY   search an architecture: darts, pc_darts or random_search (python -m strategies.STRATEGY)
+  train             train a found architecture (python -m evaluators.train)
+  profile           count and measure an architecture or an ONNX file (python -m hardware.profile)
+  measure           measure the latency of an architecture (python -m hardware.measure)
+  report            write one page about finished runs (python -m reports)
+
+facenas COMMAND --help tells a command's options.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Hand over to a command; its help and its errors are its own."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from . import __version__
+
+        print(f"facenas {__version__}")
+        return 0
+    return _dispatch(arguments[0], arguments[1:])
+
+
+def _dispatch(command: str, rest: list[str]) -> int:
+    from searchspaces.cli import run_command
+    from searchspaces.errors import UnknownNameError
+
+    from .options import OPTIONS
+
+    try:
+        if command == "search":
+            if not rest or rest[0].startswith("-"):
+                print(f"usage: facenas search STRATEGY ...\nstrategies: {', '.join(OPTIONS)}")
+                return 2
+            if rest[0] not in OPTIONS:
+                raise UnknownNameError("strategy", rest[0], OPTIONS)
+            from .pipeline import search_command
+
+            return search_command(rest[0], rest[1:])
+        if command == "train":
+            from evaluators.train_command import main as function
+        elif command == "profile":
+            from hardware.profile import main as function  # type: ignore[assignment]
+        elif command == "measure":
+            from hardware.measure import main as function  # type: ignore[assignment]
+        elif command == "report":
+            from reports.__main__ import main as function  # type: ignore[assignment]
+        else:
+            raise UnknownNameError("command", command, ("search", "train", "profile", "measure", "report"))
+    except UnknownNameError as error:
+        print(f"facenas: {error}", file=sys.stderr)
+        return error.exit_code
+    return run_command(function, rest, prog=f"facenas {command}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

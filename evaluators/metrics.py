@@ -113,7 +113,7 @@ def metrics_with_intervals(
     if not (np.any(labels == 0) and np.any(labels == 1)):
         raise DatasetError("Error rates need live pictures and attacks; this split has only one of them.")
     kinds_array, people_array = np.asarray(kinds), np.asarray(people)
-    value = point_metrics(scores, labels, kinds_array, threshold)
+    value = point_metrics(scores, labels, kinds, threshold)
     groups = [np.flatnonzero(people_array == person) for person in np.unique(people_array)]
     random = np.random.default_rng(seed)
     draws: dict[str, list[float]] = {name: [] for name in value}
@@ -123,7 +123,7 @@ def metrics_with_intervals(
         if labels[rows].min() == labels[rows].max():
             continue
         drawn += 1
-        for name, number in point_metrics(scores[rows], labels[rows], kinds_array[rows], threshold).items():
+        for name, number in point_metrics(scores[rows], labels[rows], kinds_array[rows].tolist(), threshold).items():
             draws[name].append(number)
     tails = [(1 - level) / 2, (1 + level) / 2]
     result: dict[str, Metric] = {}

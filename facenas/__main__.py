@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 USAGE = """usage: facenas COMMAND ...
@@ -15,6 +16,15 @@ commands:
 
 facenas COMMAND --help tells a command's options.
 """
+
+
+# command -> where its function is, which is imported when it is called
+COMMANDS = {
+    "train": ("evaluators.train_command", "main"),
+    "profile": ("hardware.profile", "main"),
+    "measure": ("hardware.measure", "main"),
+    "report": ("reports.__main__", "report"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,26 +51,19 @@ def _dispatch(command: str, rest: list[str]) -> int:
         if command == "search":
             if not rest or rest[0].startswith("-"):
                 print(f"usage: facenas search STRATEGY ...\nstrategies: {', '.join(OPTIONS)}")
-                return 2
+                return 0 if rest else 2
             if rest[0] not in OPTIONS:
                 raise UnknownNameError("strategy", rest[0], OPTIONS)
             from .pipeline import search_command
 
             return search_command(rest[0], rest[1:])
-        if command == "train":
-            from evaluators.train_command import main as function
-        elif command == "profile":
-            from hardware.profile import main as function  # type: ignore[assignment]
-        elif command == "measure":
-            from hardware.measure import main as function  # type: ignore[assignment]
-        elif command == "report":
-            from reports.__main__ import main as function  # type: ignore[assignment]
-        else:
-            raise UnknownNameError("command", command, ("search", "train", "profile", "measure", "report"))
+        if command not in COMMANDS:
+            raise UnknownNameError("command", command, ("search", *COMMANDS))
     except UnknownNameError as error:
         print(f"facenas: {error}", file=sys.stderr)
         return error.exit_code
-    return run_command(function, rest, prog=f"facenas {command}")
+    module, function = COMMANDS[command]
+    return run_command(getattr(importlib.import_module(module), function), rest, prog=f"facenas {command}")
 
 
 if __name__ == "__main__":

@@ -85,9 +85,9 @@ def check_space(options: SearchOptions) -> None:
         raise ConfigError("train_options change what there is to choose; they may change widths and layout only.")
     parts = getattr(options, "partial_channels", 1)
     channels = getattr(space, "channels", 0)
-    if parts < 1 or channels % parts or channels // parts < 2:
+    if parts < 1 or (parts > 1 and channels and (channels % parts or channels // parts < 2)):
         raise ConfigError(
-            f"partial_channels is {parts}, but must split the {channels} channels of the cells into parts of at least 2."
+            f"partial_channels is {parts}, but must split the {channels} channels of a cell into parts of at least 2."
         )
 
 
@@ -125,7 +125,6 @@ class Stages:
     def data(self) -> Task:
         """The task; ``data.json`` describes the data, and how far colour and sharpness alone lead."""
         from evaluators.datasets.shortcut import shortcut_scores
-
         from evaluators.tasks import build_task
         from searchspaces import build_space
         from searchspaces.files import write_json

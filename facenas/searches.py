@@ -63,8 +63,9 @@ def one_shot(name: str, options: SearchOptions, task: Task, folder: Path, report
     return Found(result["choices"], {"epoch": result["epoch"], "order": module.order}, guard, spent)
 
 
-def random(name: str, options: RandomSearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
+def random(name: str, options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
     """Run random search; candidates that an interrupted run has finished are taken from its log."""
+    assert isinstance(options, RandomSearchOptions)
     with reporter.epochs("search", options.max_candidates or 0) as show:
         log = CandidateLog(folder, show)
         finished = log.restore() if options.resume else {}
@@ -89,13 +90,13 @@ def random(name: str, options: RandomSearchOptions, task: Task, folder: Path, re
 
 def build_one_shot(options: SearchOptions) -> DARTS:
     """The strategy that the options describe."""
-    common = {
+    common: dict[str, Any] = {
         "arc_learning_rate": options.arc_learning_rate,
         "arc_weight_decay": options.arc_weight_decay,
         "guard": CollapseGuard(options.guard),
     }
     if isinstance(options, PCDartsOptions):
-        own = {"partial_channels": options.partial_channels, "edge_normalisation": options.edge_normalisation}
+        own: dict[str, Any] = {name: getattr(options, name) for name in ("partial_channels", "edge_normalisation")}
         return PCDARTS(**common, **own, **_darts_options(options))
     assert isinstance(options, DartsOptions)
     return DARTS(**common, **_darts_options(options))

@@ -66,7 +66,7 @@ class AutoFas(ModelSpace):
     ) -> None:
         super().__init__()
         _check(channels, layout, stem_multiplier, image_size, nodes)
-        self.nodes, self.layout, self.image_size = nodes, layout, image_size
+        self.channels, self.nodes, self.layout, self.image_size = channels, nodes, layout, image_size
         width = stem_multiplier * channels
         self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
         before = previous = width

@@ -63,8 +63,12 @@ def _build_parser(function: Callable[..., Any], prog: str | None) -> tuple[Any, 
     }
     parser = Parser(prog=prog, description=inspect.cleandoc((function.__doc__ or "").partition("\n\n")[0]))
     parser.add_argument("--config", action="config", help="a YAML file with options, as a run folder holds it")
-    for name, parameter in inspect.signature(source).parameters.items():
-        _add_argument(parser, name, hints[name], parameter.default, help_texts.get(name))
+    defaults = {name: parameter.default for name, parameter in inspect.signature(source).parameters.items()}
+    for field in dataclasses.fields(options_class) if options_class else ():
+        if field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = field.default_factory()
+    for name, default in defaults.items():
+        _add_argument(parser, name, hints[name], default, help_texts.get(name))
     return parser, options_class
 
 

@@ -95,7 +95,7 @@ def check_options(name: str, space_class: type, options: dict[str, Any]) -> None
     Raises:
         ConfigError: naming the option and the nearest one.
     """
-    constructor = getattr(space_class, "_init_wrapped", space_class.__init__)  # NNI wraps the constructor
+    constructor: Any = getattr(space_class, "_init_wrapped", space_class)  # NNI wraps the constructor
     parameters = inspect.signature(constructor).parameters
     known = {key: parameter.default for key, parameter in parameters.items() if key != "self"}
     for option, value in options.items():

@@ -47,7 +47,7 @@ class DARTS(nni.nas.strategy.DARTS):
         guard: CollapseGuard | None = None,
     ) -> None:
         super().__init__()
-        self.module_options = {
+        self.module_options: dict[str, Any] = {
             "order": order,
             "arc_learning_rate": arc_learning_rate,
             "arc_weight_decay": arc_weight_decay,

@@ -55,9 +55,11 @@ class Camera:
     tint: tuple[float, float]
     saturation: float
     contrast: float
+    local_contrast: float
     radius: float
     detail: float
     adaptation: float
+    crispness: float
     quality: int
 
 
@@ -89,10 +91,12 @@ def draw_camera(rng: np.random.Generator) -> Camera:
         balance=between(0.3, 1.0),
         tint=(near_one(0.12), near_one(0.12)),
         saturation=between(0.3, 1.7),
-        contrast=between(0.6, 1.45),
+        contrast=between(0.7, 1.35),
+        local_contrast=between(0.35, 1.6),
         radius=between(0.5, 3.5),
         detail=float(np.exp(rng.uniform(np.log(0.012), np.log(0.08)))),
         adaptation=between(0.5, 1.0),
+        crispness=float(np.exp(rng.uniform(np.log(0.5), np.log(2.5)))),
         quality=int(rng.integers(75, 98)),
     )
 
@@ -204,26 +208,39 @@ def white_balance(image: np.ndarray, camera: Camera) -> np.ndarray:
     return np.clip(image * np.array([red, 1.0, blue], dtype=np.float32)[:, None, None], 0.0, 1.0)
 
 
+def split_luma(stored: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """The luma of a picture (3, H, W) as a base (what a Gaussian of ``radius`` pixels keeps) and its detail, (H, W) each."""
+    luma = np.tensordot(LUMINANCE, stored, axes=1)
+    base = ndimage.gaussian_filter(luma, radius, truncate=2.5)
+    return base, luma - base
+
+
+def map_tones(stored: np.ndarray, contrast: float) -> np.ndarray:
+    """Local tone mapping, as phones do it: large areas keep ``contrast`` of their difference from the mean, detail all."""
+    base, _ = split_luma(stored, stored.shape[-1] / 14)
+    return stored + np.float32(contrast - 1.0) * (base - base.mean())
+
+
 def adapt_detail(stored: np.ndarray, radius: float, target: float, adaptation: float) -> np.ndarray:
     """An unsharp mask whose strength adapts to the picture, as phones sharpen soft pictures and smooth busy ones.
 
-    The fine detail d of the luma (what a Gaussian of ``radius`` pixels takes away) is scaled by (target /
-    rms(d))^adaptation,
-    within 1/3..4: ``adaptation`` 1 gives every picture the same amount of fine detail, 0 leaves it alone. (3, H, W).
+    The fine detail d of the luma (below ``radius`` pixels) is scaled by (target / rms(d))^adaptation, within 1/3..4:
+    ``adaptation`` 1 gives every picture the same amount of fine detail, 0 leaves it alone. (3, H, W).
     """
-    luma = np.tensordot(LUMINANCE, stored, axes=1)
-    detail = luma - ndimage.gaussian_filter(luma, radius, truncate=2.0)
+    _, detail = split_luma(stored, radius)
     rms = max(float(np.sqrt(np.mean(detail**2))), 1e-4)
     gain = np.clip((target / rms) ** adaptation, 1 / 3, 4.0)
     return stored + np.float32(gain - 1.0) * detail
 
 
 def develop(image: np.ndarray, camera: Camera) -> np.ndarray:
-    """Colour matrix, sRGB curve, contrast about mid-grey, sharpening: linear (3, H, W) to stored values 0..1."""
+    """Colour matrix, sRGB curve, contrast, tone mapping, sharpening: linear (3, H, W) to stored values 0..1."""
     grey = np.tensordot(LUMINANCE, image, axes=1)
     stored = linear_to_srgb(grey + camera.saturation * (image - grey))
-    stored = 0.5 + camera.contrast * (stored - 0.5)
-    return np.clip(adapt_detail(stored, camera.radius, camera.detail, camera.adaptation), 0.0, 1.0)
+    stored = map_tones(0.5 + camera.contrast * (stored - 0.5), camera.local_contrast)
+    stored = adapt_detail(stored, camera.radius, camera.detail, camera.adaptation)
+    _, crisp = split_luma(stored, 0.6)
+    return np.clip(stored + (camera.crispness - 1.0) * crisp, 0.0, 1.0)
 
 
 def take_picture(

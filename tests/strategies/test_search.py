@@ -97,9 +97,8 @@ def assert_equal(first, second):
 def test_nnis_experiment_runs_the_strategy(task, name, tmp_path):
     config = NasExperimentConfig("sequential", "raw", "local")
     config.experiment_working_directory = tmp_path
-    experiment = NasExperiment(
-        build_space("autofas", **OPTIONS), task.search_evaluator(SCHEDULE, 0, accelerator="cpu"), STRATEGIES[name](), config
-    )  # fmt: skip
+    evaluator = task.search_evaluator(SCHEDULE, 0, accelerator="cpu")
+    experiment = NasExperiment(build_space("autofas", **OPTIONS), evaluator, STRATEGIES[name](), config)
     experiment.run()
     (choices,) = experiment.export_top_models(formatter="dict")
     architecture = Architecture("autofas", OPTIONS, choices)

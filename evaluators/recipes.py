@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from searchspaces.errors import UnknownNameError
@@ -13,7 +13,7 @@ class Recipe:
     """Hyper-parameters of a search and of the training of its result.
 
     Attributes:
-        people: how many people of the data set are used; None for all or the data set's default.
+        people: how many people a data set of portraits shows; None for its default. Other data sets show everybody.
         search_space: options of the space during the search.
         train_space: options of the space for the network that is trained, on top of those of the search.
         search_epochs: epochs of a one-shot search.
@@ -51,13 +51,13 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "paper": Recipe(people=None),
         "quick": Recipe(
             people=240,
-            search_space={"channels": 8},
+            search_space={"channels": 8, "layout": "RRNRN"},
             train_space={"channels": 16},
-            search_epochs=8,
-            search_batch=16,
-            warmup_epochs=2,
+            search_epochs=6,
+            search_batch=18,
+            warmup_epochs=1,
             arc_learning_rate=2e-2,
-            train_epochs=20,
+            train_epochs=15,
             train_batch=16,
             candidate_epochs=3,
         ),
@@ -67,14 +67,20 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 GENERAL = {
     "paper": Recipe(people=None),
     "quick": Recipe(
-        people=240, search_epochs=8, search_batch=16, warmup_epochs=2, arc_learning_rate=2e-2,
-        train_epochs=20, train_batch=16, candidate_epochs=3,
+        people=240,
+        search_epochs=6,
+        search_batch=18,
+        warmup_epochs=1,
+        arc_learning_rate=2e-2,
+        train_epochs=15,
+        train_batch=16,
+        candidate_epochs=3,
     ),
-}  # fmt: skip
+}
 
 
-def find_recipe(space: str, name: str) -> Recipe:
-    """The recipe called ``name`` for a space.
+def find_recipe(space: str, name: str, data: str = "portraits") -> Recipe:
+    """The recipe called ``name`` for a space and a data set.
 
     Raises:
         UnknownNameError: with the nearest name.
@@ -82,7 +88,7 @@ def find_recipe(space: str, name: str) -> Recipe:
     recipes = RECIPES.get(space, GENERAL)
     if name not in recipes:
         raise UnknownNameError("recipe", name, recipes)
-    return recipes[name]
+    return recipes[name] if data.startswith("portraits") else replace(recipes[name], people=None)
 
 
 def deviations(space: str, name: str) -> list[dict[str, Any]]:

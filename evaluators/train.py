@@ -38,9 +38,13 @@ class TrainingLog(EpochCheckpoint):
     """Writes ``training.csv``: a row an epoch, with the loss and the error rates on the validation split."""
 
     def __init__(self, folder: Path, seed: int, task: Task, on_epoch: EpochHook | None) -> None:
-        super().__init__(folder / "checkpoint", seed)
+        super().__init__(folder / "checkpoint" / "train", seed)
         self.file, self.task, self.on_epoch = folder / "training.csv", task, on_epoch
         self.rows: list[dict[str, Any]] = []
+
+    @property
+    def state_key(self) -> str:
+        return "TrainingLog"  # where the rows are found in a checkpoint, in subclasses too
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}

@@ -52,7 +52,7 @@ def main(
 
     given = Architecture.load(architecture)
     network = given.with_options(**space_options) if space_options else given
-    defaults = find_recipe(network.space, recipe)
+    defaults = find_recipe(network.space, recipe, data)
     schedule = WeightSchedule(
         defaults.train_epochs if epochs is None else epochs,
         defaults.train_batch if batch is None else batch,
@@ -96,16 +96,15 @@ def _train(
     from .tasks import build_task
     from .train import train_architecture
 
-    lock = open_run(folder, resume=resume, overwrite=overwrite)
-    if resume:
-        _check_same(options, read_config(folder))
-    else:
-        write_config(folder, options)
-        network.save(folder / "architecture.json")
-    reporter = Reporter()
-    with quiet_libraries():
+    with open_run(folder, resume=resume, overwrite=overwrite), quiet_libraries():
+        if resume:
+            _check_same(options, read_config(folder))
+        else:
+            write_config(folder, options)
+            network.save(folder / "architecture.json")
         task = build_task(network.input_size[-1], options)
         write_json(folder / "data.json", task.data.card)
+        reporter = Reporter()
         with reporter.epochs("train", schedule.epochs) as show:
             metrics = train_architecture(
                 network,
@@ -122,7 +121,6 @@ def _train(
             interval = f"95 % interval {metric['low']:.3f} to {metric['high']:.3f}"
             reporter.line("test", f"{name:<14} {metric['value']:.3f}  {interval}")
     reporter.line("run", f"{folder}: weights.safetensors gives the same metrics in a new process")
-    del lock  # held until here
 
 
 def _check_same(options: dict[str, Any], saved: dict[str, Any]) -> None:

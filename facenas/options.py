@@ -136,7 +136,7 @@ def resolve(options: SearchOptions) -> SearchOptions:
     """
     from evaluators.recipes import find_recipe
 
-    recipe = asdict(find_recipe(options.space, options.recipe))
+    recipe = asdict(find_recipe(options.space, options.recipe, options.data))
     changes: dict[str, Any] = {
         name: recipe[name] for name in recipe if getattr(options, name, 0) is None and recipe[name] is not None
     }

@@ -54,18 +54,19 @@ def run_search(strategy: str, options: SearchOptions) -> int:
         options = from_run(options, read_config(folder))
     options = resolve(replace(options, out=str(folder)))
     check_space(options)
-    lock = open_run(folder, resume=options.resume, overwrite=options.overwrite)
-    if not options.resume:
-        write_config(folder, to_dict(options))
-    reporter = Reporter()
-    with quiet_libraries(), terminate_as_interrupt():
+    with (
+        open_run(folder, resume=options.resume, overwrite=options.overwrite),
+        quiet_libraries(),
+        terminate_as_interrupt(),
+    ):
+        if not options.resume:
+            write_config(folder, to_dict(options))
         try:
-            Stages(strategy, options, folder, reporter).run()
+            Stages(strategy, options, folder, Reporter()).run()
         except (KeyboardInterrupt, SystemExit):
             command = f"python -m strategies.{strategy} --resume --out {shlex.quote(str(folder))}"
             print(f"facenas: interrupted. Go on with: {command}", file=sys.stderr)
             return INTERRUPTED
-    del lock  # held until here
     return 0
 
 

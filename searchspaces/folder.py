@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,9 @@ from searchspaces.files import write_text
 CONFIG, LOCK = "config.yaml", ".lock"
 
 
-def open_run(path: Path, *, resume: bool, overwrite: bool) -> int:
-    """Prepare the folder of a run and lock it for this process.
-
-    Returns:
-        The lock's file descriptor; it is released when the process ends.
+@contextmanager
+def open_run(path: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Prepare the folder of a run and hold it for this process inside the block.
 
     Raises:
         RunFolderError: if a run is there already (without ``resume`` or ``overwrite``), none is there to resume, the
@@ -39,15 +39,23 @@ def open_run(path: Path, *, resume: bool, overwrite: bool) -> int:
     except OSError as error:
         raise RunFolderError(f"Cannot write to {path}: {error.strerror or error}. Choose another --out.") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise RunFolderError(f"Another process is running in {path}. Wait for it, or choose another --out.") from error
-    if overwrite:
-        for entry in path.iterdir():
-            if entry.name != LOCK:
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    return lock
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunFolderError(
+                f"Another process is running in {path}. Wait for it, or choose another --out."
+            ) from error
+        if overwrite:
+            _empty(path)
+        yield
+    finally:
+        os.close(lock)  # which releases it
+
+
+def _empty(path: Path) -> None:
+    for entry in path.iterdir():
+        if entry.name != LOCK:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def write_config(path: Path, options: dict[str, Any]) -> None:

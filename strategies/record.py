@@ -33,7 +33,7 @@ class SearchLog(EpochCheckpoint):
     def __init__(
         self, folder: Path, seed: int, macs_of: Callable[[Mapping[str, Any]], int], on_epoch: Hook | None = None
     ) -> None:
-        super().__init__(folder / "checkpoint", seed)
+        super().__init__(folder / "checkpoint" / "search", seed)
         self.run, self.macs_of, self.on_epoch = folder, macs_of, on_epoch
 
     def record(self, trainer: pl.Trainer, pl_module: Any, seconds: float) -> None:

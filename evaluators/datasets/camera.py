@@ -14,6 +14,7 @@ from scipy import fft, ndimage
 
 from .colour import LUMINANCE, jpeg, linear_to_srgb
 
+FINEST = 0.8  # sensor pixels: Gaussian that parts the very finest detail from the rest
 VIEW = 1.3  # side of the scene in views: room for the pose to turn, shift and tilt within
 
 
@@ -32,8 +33,9 @@ class Camera:
         well.
         illuminant: (red, blue) of the room's light over green; balance: how far auto-white-balance corrects, 0..1;
         tint: (red, blue) error that remains.
-        saturation, contrast: of the colour matrix and of the tone curve, 1 = neutral.
-        detail, adaptation: of the unsharp mask, see `adapt_detail`; quality: of the JPEG.
+        saturation, contrast: of the colour matrix and of the tone curve, 1 = neutral; local_contrast: see `map_tones`.
+        radius, detail, adaptation: see `adapt_detail`; crispness: gain of the very finest detail, 1 = neutral.
+        quality: of the JPEG.
     """
 
     size: int
@@ -90,13 +92,13 @@ def draw_camera(rng: np.random.Generator) -> Camera:
         illuminant=(near_one(0.3), near_one(0.3)),
         balance=between(0.3, 1.0),
         tint=(near_one(0.12), near_one(0.12)),
-        saturation=between(0.3, 1.7),
+        saturation=between(0.25, 1.8),
         contrast=between(0.7, 1.35),
-        local_contrast=between(0.35, 1.6),
+        local_contrast=between(0.3, 1.7),
         radius=between(0.5, 3.5),
         detail=float(np.exp(rng.uniform(np.log(0.012), np.log(0.08)))),
         adaptation=between(0.5, 1.0),
-        crispness=float(np.exp(rng.uniform(np.log(0.5), np.log(2.5)))),
+        crispness=float(np.exp(rng.uniform(np.log(0.3), np.log(4.0)))),
         quality=int(rng.integers(75, 98)),
     )
 
@@ -209,14 +211,14 @@ def white_balance(image: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def split_luma(stored: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """The luma of a picture (3, H, W) as a base (what a Gaussian of ``radius`` pixels keeps) and its detail, (H, W) each."""
+    """The luma of a picture (3, H, W) as its base, which a Gaussian of ``radius`` pixels keeps, and its detail."""
     luma = np.tensordot(LUMINANCE, stored, axes=1)
     base = ndimage.gaussian_filter(luma, radius, truncate=2.5)
     return base, luma - base
 
 
 def map_tones(stored: np.ndarray, contrast: float) -> np.ndarray:
-    """Local tone mapping, as phones do it: large areas keep ``contrast`` of their difference from the mean, detail all."""
+    """Local tone mapping, as phones do it: large areas keep ``contrast`` of their distance from the mean."""
     base, _ = split_luma(stored, stored.shape[-1] / 14)
     return stored + np.float32(contrast - 1.0) * (base - base.mean())
 
@@ -239,7 +241,7 @@ def develop(image: np.ndarray, camera: Camera) -> np.ndarray:
     stored = linear_to_srgb(grey + camera.saturation * (image - grey))
     stored = map_tones(0.5 + camera.contrast * (stored - 0.5), camera.local_contrast)
     stored = adapt_detail(stored, camera.radius, camera.detail, camera.adaptation)
-    _, crisp = split_luma(stored, 0.6)
+    _, crisp = split_luma(stored, FINEST)
     return np.clip(stored + (camera.crispness - 1.0) * crisp, 0.0, 1.0)
 
 

@@ -32,7 +32,7 @@ Person = tuple[int, str, str, list[float]]  # see portrait_worker.Job
 
 
 def processes_for(people: int) -> int:
-    """How many processes to use: one a core, and none for fewer than four people."""
+    """How many processes to use: one a core, each with four people at least."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(available, MOST_PROCESSES, people // 4))
 

@@ -41,8 +41,15 @@ def generator(seed: int, key: str, kind: str) -> np.random.Generator:
     return np.random.default_rng([seed, int(key, 16), KINDS.index(kind)])
 
 
+def mirrored(start: int, length: int, size: int) -> np.ndarray:
+    """The pixels start, start + 1, ... of a line of ``size`` pixels that is reflected at both ends, (length,)."""
+    # repeating the last pixel instead would draw streaks, which look like the rows of a screen
+    folded = np.arange(start, start + length) % (2 * size)
+    return np.minimum(folded, 2 * size - 1 - folded)
+
+
 def cut_out(picture: Image.Image, box: list[float], margin: float, size: int) -> Image.Image:
-    """A square around a face, its border continued outwards where the picture ends, resized to ``size``.
+    """A square around a face, mirrored where the picture ends, resized to ``size``.
 
     Args:
         box: x0, y0, x1, y1 of the face in parts of the picture's width and height.
@@ -52,8 +59,7 @@ def cut_out(picture: Image.Image, box: list[float], margin: float, size: int) ->
     half = 0.5 * margin * max(x1 - x0, y1 - y0)
     left, top = round((x0 + x1) / 2 - half), round((y0 + y1) / 2 - half)
     side = max(1, round(2 * half))
-    columns = np.clip(np.arange(left, left + side), 0, picture.width - 1)
-    rows = np.clip(np.arange(top, top + side), 0, picture.height - 1)
+    columns, rows = mirrored(left, side, picture.width), mirrored(top, side, picture.height)
     inside = np.asarray(picture)[rows][:, columns]
     return Image.fromarray(inside).resize((size, size), Image.Resampling.BICUBIC)
 

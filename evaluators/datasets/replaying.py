@@ -52,11 +52,11 @@ def draw_screen(rng: np.random.Generator) -> Screen:
     """A screen at random: from a monitor at close range to a panel whose pixels the camera hardly resolves."""
     black, warm = rng.uniform(0.0, 0.025), rng.uniform(0.75, 1.25)
     return Screen(
-        pixels=round(float(np.exp(rng.uniform(np.log(90), np.log(150))))),
+        pixels=round(float(np.exp(rng.uniform(np.log(95), np.log(155))))),
         gamma=float(rng.uniform(2.0, 2.4)),
         purity=float(rng.uniform(0.85, 1.0)),
         white=(float(rng.uniform(0.9, 1.1)), 1.0, float(rng.uniform(0.9, 1.15))),
-        gap=float(rng.uniform(0.15, 0.35)),
+        gap=float(rng.uniform(0.12, 0.3)),
         bgr=bool(rng.random() < 0.25),
         upright=bool(rng.random() < 0.4),
         black=(float(black * warm), float(black), float(black / warm)),

@@ -68,7 +68,7 @@ def search(task, strategy, folder=None, *, seed=0, log_class=SearchLog, resume=F
     strategy.initialize(space, SequentialExecutionEngine())
     if resume:
         fit_kwargs = strategy._mutated_model_space.evaluator.fit_kwargs
-        fit_kwargs.update(ckpt_path=str(latest_checkpoint(folder / "checkpoint")), weights_only=True)
+        fit_kwargs.update(ckpt_path=str(latest_checkpoint(folder / "checkpoint" / "search")), weights_only=True)
     strategy.run()
     return strategy
 
@@ -134,7 +134,7 @@ def test_killed_search_resumes_equal_to_one_that_never_stopped(task, name, tmp_p
 
 def test_architecture_parameters_are_saved_and_restored_by_name(task, tmp_path):
     search(task, PCDARTS(warmup_epochs=1), tmp_path)
-    saved = torch.load(latest_checkpoint(tmp_path / "checkpoint"), weights_only=True)
+    saved = torch.load(latest_checkpoint(tmp_path / "checkpoint" / "search"), weights_only=True)
     names = {"alpha/reduce", "beta/reduce", "alpha/normal", "beta/normal"}
     assert saved["arch_parameters"].keys() == names
     assert set(saved["optimizer_states"][1]["param_groups"][0]["param_names"]) == names
@@ -144,9 +144,9 @@ def test_architecture_parameters_are_saved_and_restored_by_name(task, tmp_path):
 
 def test_damaged_checkpoint_is_replaced_by_the_one_before(task, tmp_path, capsys):
     search(task, DARTS(), tmp_path)
-    last = tmp_path / "checkpoint" / "last.ckpt"
+    last = tmp_path / "checkpoint" / "search" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:5000])
-    assert latest_checkpoint(tmp_path / "checkpoint").name == "previous.ckpt"
+    assert latest_checkpoint(tmp_path / "checkpoint" / "search").name == "previous.ckpt"
     assert "damaged" in capsys.readouterr().out
 
 

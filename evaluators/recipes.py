@@ -57,26 +57,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
             search_batch=18,
             warmup_epochs=1,
             arc_learning_rate=5e-2,
-            train_epochs=12,
+            train_epochs=18,
             train_batch=16,
             candidate_epochs=3,
         ),
     }
 }
 # a user's own space starts from these; its own constructor's defaults are its widths
-GENERAL = {
-    "paper": Recipe(people=None),
-    "quick": Recipe(
-        people=200,
-        search_epochs=5,
-        search_batch=18,
-        warmup_epochs=1,
-        arc_learning_rate=5e-2,
-        train_epochs=12,
-        train_batch=16,
-        candidate_epochs=3,
-    ),
-}
+GENERAL = {name: replace(recipe, search_space={}, train_space={}) for name, recipe in RECIPES["autofas"].items()}
 
 
 def find_recipe(space: str, name: str, data: str = "portraits") -> Recipe:
@@ -91,7 +79,25 @@ def find_recipe(space: str, name: str, data: str = "portraits") -> Recipe:
     return recipes[name] if data.startswith("portraits") else replace(recipes[name], people=None)
 
 
+# what section 3.3 of the Auto-FAS paper gives; the other values of the recipe "paper" are ours
+GIVEN_BY_PAPER = (
+    "search_epochs",
+    "search_batch",
+    "search_learning_rate",
+    "arc_learning_rate",
+    "arc_weight_decay",
+    "weight_decay",
+)
+
+
 def deviations(space: str, name: str) -> list[dict[str, Any]]:
-    """Where a recipe differs from the paper's, a row for each option: ``option, value, paper``."""
+    """Where a recipe differs from the one called ``paper``: ``option, value, paper`` for each option.
+
+    ``paper`` is what the paper itself says, "not given" where the recipe's value is our own choice.
+    """
     paper, own = asdict(find_recipe(space, "paper")), asdict(find_recipe(space, name))
-    return [{"option": key, "value": own[key], "paper": paper[key]} for key in own if own[key] != paper[key]]
+    return [
+        {"option": key, "value": own[key], "paper": paper[key] if key in GIVEN_BY_PAPER else "not given"}
+        for key in own
+        if own[key] != paper[key]
+    ]

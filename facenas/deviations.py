@@ -6,6 +6,20 @@ from typing import Any
 
 from .options import SearchOptions
 
+# option, what the paper says of it, the reason for our default
+OPEN_OPTIONS = [
+    ("order", "second (Eq. 5)", "The released PC-DARTS, on which the paper builds, takes the first; --order has both."),
+    ("partial_channels", "K not given", "4 is PC-DARTS' own value."),
+    ("edge_normalisation", "not mentioned", "Part of PC-DARTS; --no-edge-normalisation leaves it out."),
+    ("warmup_epochs", "not given", "PC-DARTS warms up for 15 of 50 epochs, DARTS not at all."),
+    ("gradient_clip", "not given", "DARTS' value."),
+]
+# what is fixed
+RULES = [
+    ("score", "mean of the map of probabilities", "As DeepPixBiS does."),
+    ("threshold", "equal errors on the validation split", "As DeepPixBiS does; the test split decides nothing."),
+    ("training of the result", "as in the search: SGD, cosine", "The paper gives no recipe for it."),
+]
 WHY_QUICK = "quick recipe: two CPU cores, minutes"
 
 
@@ -21,11 +35,10 @@ def open_choices(options: SearchOptions) -> list[dict[str, Any]]:
         why = choice.why if value == choice.default else f"{WHY_QUICK}; default {choice.default}: {choice.why}"
         rows.append({"option": choice.option, "value": value, "paper": "not given", "why": why})
     for row in deviations(options.space, options.recipe):
-        if row["option"] in ("search_space", "train_space"):
-            continue  # the widths are in the rows of the space
-        value = getattr(options, row["option"], row["value"])
-        rows.append({**row, "value": value, "why": WHY_QUICK})
-    if getattr(options, "order", "second") == "first":
-        why = "The released PC-DARTS, which the paper builds on, takes the first order; --order second is Eq. 5."
-        rows.append({"option": "order", "value": "first", "paper": "second (Eq. 5)", "why": why})
+        if row["option"] not in ("search_space", "train_space", "warmup_epochs"):  # other rows speak of these
+            rows.append({**row, "value": getattr(options, row["option"], row["value"]), "why": WHY_QUICK})
+    for option, paper, why in OPEN_OPTIONS:
+        if hasattr(options, option):
+            rows.append({"option": option, "value": getattr(options, option), "paper": paper, "why": why})
+    rows.extend({"option": option, "value": value, "paper": "not given", "why": why} for option, value, why in RULES)
     return rows

@@ -42,6 +42,7 @@ class SearchOptions:
         train_batch: batch size of the training of the result.
         train_learning_rate: learning rate of the training of the result.
         weight_decay: weight decay of the weights.
+        gradient_clip: largest norm of the weights' gradient, in the search and in the training.
         candidate_epochs: epochs that random search trains a candidate for.
     """
 
@@ -71,6 +72,7 @@ class SearchOptions:
     train_batch: int | None = None
     train_learning_rate: float | None = None
     weight_decay: float | None = None
+    gradient_clip: float = 5.0
     candidate_epochs: int | None = None
 
 
@@ -146,7 +148,14 @@ def resolve(options: SearchOptions) -> SearchOptions:
     counts = ("search_epochs", "search_batch", "train_epochs", "train_batch", "candidate_epochs", "people", "threads")
     for name in (*counts, "max_candidates"):
         _require(resolved, name, lambda value: value >= 1, "at least 1")
-    for name in ("search_learning_rate", "arc_learning_rate", "train_learning_rate", "budget_macs", "hessian_epsilon"):
+    for name in (
+        "search_learning_rate",
+        "arc_learning_rate",
+        "train_learning_rate",
+        "budget_macs",
+        "hessian_epsilon",
+        "gradient_clip",
+    ):
         _require(resolved, name, lambda value: value > 0, "above 0")
     for name in ("weight_decay", "arc_weight_decay", "seed", "data_seed", "warmup_epochs"):
         _require(resolved, name, lambda value: value >= 0, "at least 0")

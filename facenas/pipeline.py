@@ -4,6 +4,7 @@ that is resumed goes on with the first stage whose file is missing."""
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchspaces.cli import INTERRUPTED, run_command
+from searchspaces.errors import ConfigError, FacenasError
 
 from .options import OPTIONS, RandomSearchOptions, SearchOptions, from_run, resolve, to_dict
 
@@ -63,6 +65,10 @@ def run_search(strategy: str, options: SearchOptions) -> int:
             write_config(folder, to_dict(options))
         try:
             Stages(strategy, options, folder, Reporter()).run()
+        except FacenasError:
+            if not (options.resume or (folder / "data.json").exists()):
+                shutil.rmtree(folder)  # nothing has begun yet, so the corrected command finds its folder free
+            raise
         except (KeyboardInterrupt, SystemExit):
             command = f"python -m strategies.{strategy} --resume --out {shlex.quote(str(folder))}"
             print(f"facenas: interrupted. Go on with: {command}", file=sys.stderr)
@@ -80,8 +86,6 @@ def check_space(options: SearchOptions) -> None:
 
     space = build_space(options.space, **options.space_options)
     trained = build_space(options.space, **{**options.space_options, **options.train_options})
-    from searchspaces.errors import ConfigError
-
     if space.simplify().keys() != trained.simplify().keys():
         raise ConfigError("train_options change what there is to choose; they may change widths and layout only.")
     parts = getattr(options, "partial_channels", 1)
@@ -178,7 +182,8 @@ class Stages:
             options.train_epochs,
             options.train_batch,
             options.train_learning_rate,
-            weight_decay=options.weight_decay or 0,
+            weight_decay=options.weight_decay or 0.0,
+            gradient_clip=options.gradient_clip,
         )
         with (
             self.reporter.timed(self.seconds, "train"),
@@ -252,6 +257,7 @@ class Stages:
         )
         folder.mkdir(exist_ok=True)
         write_config(folder, to_dict(options))
+        shutil.copyfile(self.folder / "data.json", folder / "data.json")  # so that the folder stands alone
         self.reporter.line("baseline", "random search with the same number of multiply-accumulates")
         Stages("random_search", options, folder, self.reporter).run(task)
 

@@ -93,6 +93,7 @@ def build_one_shot(options: SearchOptions) -> DARTS:
     common: dict[str, Any] = {
         "arc_learning_rate": options.arc_learning_rate,
         "arc_weight_decay": options.arc_weight_decay,
+        "gradient_clip_val": options.gradient_clip,
         "guard": CollapseGuard(options.guard),
     }
     if isinstance(options, PCDartsOptions):
@@ -112,7 +113,11 @@ def search_schedule(options: SearchOptions, candidate: bool = False) -> WeightSc
     epochs = options.candidate_epochs if candidate else options.search_epochs
     assert epochs and options.search_batch and options.search_learning_rate
     return WeightSchedule(
-        epochs, options.search_batch, options.search_learning_rate, weight_decay=options.weight_decay or 0.0
+        epochs,
+        options.search_batch,
+        options.search_learning_rate,
+        weight_decay=options.weight_decay or 0.0,
+        gradient_clip=options.gradient_clip,
     )
 
 

@@ -5,8 +5,9 @@ The names below are imported when they are first used, so that ``import hardware
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from searchspaces.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .counters import CONVENTIONS, activation_bytes, count, count_parameters, profile_model, register_layer
@@ -48,10 +49,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

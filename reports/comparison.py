@@ -71,7 +71,10 @@ def compare_runs(run: Run, baseline: Run) -> Verdict:
 def spent(run: Run) -> tuple[float | None, float | None]:
     """Multiply-accumulates and seconds that the search took; ``macs_spent`` counts from the start of the search."""
     table = run.search
-    macs = number(float(table["macs_spent"].max())) if "macs_spent" in table else None
+    total = run.provenance.get("search_macs")
+    if total is None and "macs_spent" in table:
+        total = float(table["macs_spent"].max())
+    macs = number(total)
     seconds = number(entry(run.provenance, "seconds", "search"))
     if seconds is None and "seconds" in table:
         seconds = number(float(table["seconds"].sum()))
@@ -87,7 +90,7 @@ def budget_notes(run: Run, baseline: Run) -> list[str]:
         unequal = abs(macs / other_macs - 1) > BUDGET_TOLERANCE
         notes.append(f"{text}: not the same budget, so read the verdict with care." if unequal else f"{text}.")
     else:
-        notes.append("Whether both searches had the same budget is not known: macs_spent is missing.")
+        notes.append("Whether both searches had the same budget is not known: search_macs is missing.")
     if seconds is not None and other_seconds is not None:
         notes.append(f"They took {duration(seconds)} and {duration(other_seconds)}.")
     return notes

@@ -72,8 +72,10 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """Every option, nested ones as ``outer.inner``."""
-        return flatten(self._read("config.yaml", _load_yaml) or {})
+        """Every option, nested ones as ``outer.inner``; ``strategy`` is the command's, from the provenance."""
+        options = flatten(self._read("config.yaml", _load_yaml) or {})
+        strategy = self.provenance.get("strategy")
+        return options if "strategy" in options or strategy is None else {"strategy": str(strategy), **options}
 
     @cached_property
     def search(self) -> pd.DataFrame:

@@ -5,9 +5,9 @@ Names are imported on first use, so that a command's help does not wait for torc
 
 from __future__ import annotations
 
-import importlib
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from searchspaces.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .collapse import CollapseGuard as CollapseGuard
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .pc_darts import PCDARTS as PCDARTS
     from .random_search import RandomSearch as RandomSearch
 
-warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"nni\.nas\.nn\.pytorch\.layers")
 
 _WHERE = {
     "DARTS": "darts",
@@ -24,9 +23,4 @@ _WHERE = {
     "CollapseGuard": "collapse",
 }
 __all__ = list(_WHERE)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _WHERE)

@@ -59,7 +59,7 @@ def test_a_run_leaves_every_file_of_the_design(finished):
 
 def test_the_result_is_an_architecture_with_provenance_and_cost(finished):
     architecture = Architecture.load(finished / "architecture.json")
-    assert architecture.options == {"channels": 8, "layout": "RN", "image_size": 20}
+    assert architecture.options == {"channels": 8, "layout": "RN", "image_size": 20, "stem_multiplier": 1}
     assert architecture.found_by["strategy"] == "darts" and architecture.found_by["seed"] == 1
     cost = json.loads((finished / "cost.json").read_text())
     network = architecture.build(weights=finished / "weights.safetensors")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from cost_networks import Branches, Chain, mobilefacenet
 from torch import Tensor, nn
 
 from hardware.counters import activation_bytes, profile_model
+
+from .cost_networks import Branches, Chain, mobilefacenet
 
 
 def test_chain_frees_each_tensor_after_its_last_use() -> None:

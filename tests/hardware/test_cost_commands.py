@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cost_networks import Chain, save_architecture, tiny_network
 from torch import nn
 
 from hardware import measure as measure_command
@@ -18,6 +17,8 @@ from hardware.profile import cost_of, cost_of_onnx, cost_rows, load_network, mai
 from hardware.runtimes.onnxruntime import export
 from searchspaces.cli import run_command
 from searchspaces.errors import CostError
+
+from .cost_networks import Chain, save_architecture, tiny_network
 
 KEYS = {
     *("format", "input", "parameters", "operations", "activation_bytes", "weight_bytes", "layers", "warnings"),

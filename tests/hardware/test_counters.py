@@ -7,7 +7,6 @@ from math import prod
 
 import pytest
 import torch
-from cost_networks import Y2_ROWS, AuxiliaryDepth, Branches, mobilefacenet, tiny_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -29,6 +28,8 @@ from hardware.counters import count, count_parameters, profile_model, register_l
 from searchspaces import build_space
 from searchspaces.errors import CostError, UnknownNameError
 from searchspaces.operations import OPERATIONS
+
+from .cost_networks import Y2_ROWS, AuxiliaryDepth, Branches, mobilefacenet, tiny_network
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from cost_networks import Branches, tiny_network
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -16,6 +15,8 @@ from hardware.counters import count
 from hardware.onnx_graph import profile_onnx
 from hardware.runtimes.onnxruntime import export
 from searchspaces.errors import CostError
+
+from .cost_networks import Branches, tiny_network
 
 
 def save(path: Path, nodes: list[Any], inputs: dict[str, list[Any]], weights: dict[str, Any], output: str) -> Path:

@@ -9,7 +9,6 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from cost_networks import Branches, tiny_network
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
@@ -17,6 +16,8 @@ from hardware.runtimes import RUNTIMES, get_runtime, register_runtime
 from hardware.runtimes import onnxruntime as runtime
 from hardware.runtimes.onnxruntime import fixed_shape
 from searchspaces.errors import CostError, RunFolderError, UnknownNameError
+
+from .cost_networks import Branches, tiny_network
 
 SIZE = (3, 16, 16)
 

@@ -193,21 +193,28 @@ def test_lightning_evaluators_of_nni_work_too(tmp_path):
             return super().forward(x).mean((2, 3)).repeat(1, 2) * torch.tensor([1.0, -1.0])
 
     data = [(torch.randn(3, 20, 20), index % 2) for index in range(16)]
-    evaluator = Lightning(
-        ClassificationModule(nn.CrossEntropyLoss, learning_rate=0.01, num_classes=2),
-        Trainer(max_epochs=1, logger=False, enable_progress_bar=False, enable_checkpointing=False, accelerator="cpu"),
-        train_dataloaders=DataLoader(data, batch_size=4),
-        val_dataloaders=DataLoader(data, batch_size=4),
-    )
-    config = NasExperimentConfig("sequential", "raw", "local")
-    config.experiment_working_directory = tmp_path
-    experiment = NasExperiment(Pooled(**OPTIONS), evaluator, DARTS(), config)
-    experiment.run()
-    (choices,) = experiment.export_top_models(formatter="dict")
-    assert Architecture("autofas", OPTIONS, choices)
+
+    def run(strategy):
+        evaluator = Lightning(
+            ClassificationModule(nn.CrossEntropyLoss, learning_rate=0.01, num_classes=2),
+            Trainer(
+                max_epochs=1, logger=False, enable_progress_bar=False, enable_checkpointing=False, accelerator="cpu"
+            ),
+            train_dataloaders=DataLoader(data, batch_size=4),
+            val_dataloaders=DataLoader(data, batch_size=4),
+        )
+        config = NasExperimentConfig("sequential", "raw", "local")
+        config.experiment_working_directory = tmp_path
+        experiment = NasExperiment(Pooled(**OPTIONS), evaluator, strategy, config)
+        try:
+            experiment.run()
+            return experiment.export_top_models(formatter="dict")[0]
+        finally:
+            experiment.stop()
+
+    assert Architecture("autofas", OPTIONS, run(DARTS()))
     with pytest.raises(ConfigError, match="order=first"):  # its optimizer is Adam, which has no step to unroll
-        second = NasExperiment(Pooled(**OPTIONS), evaluator, DARTS(order="second"), config)
-        second.run()
+        run(DARTS(order="second"))
 
 
 def random_search(task, folder, stop_after=None, finished=None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -90,14 +91,16 @@ GIVEN_BY_PAPER = (
 )
 
 
-def deviations(space: str, name: str) -> list[dict[str, Any]]:
-    """Where a recipe differs from the one called ``paper``: ``option, value, paper`` for each option.
+def deviations(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where a run's options differ from what the paper does or from the recipe that stands for it.
 
-    ``paper`` is what the paper itself says, "not given" where the recipe's value is our own choice.
+    Returns:
+        ``option, value, paper`` for each; ``paper`` is what the paper itself says, "not given" where our recipe
+        called ``paper`` fills a gap.
     """
-    paper, own = asdict(find_recipe(space, "paper")), asdict(find_recipe(space, name))
+    paper = asdict(find_recipe(options["space"], "paper", options["data"]))
     return [
-        {"option": key, "value": own[key], "paper": paper[key] if key in GIVEN_BY_PAPER else "not given"}
-        for key in own
-        if own[key] != paper[key]
+        {"option": key, "value": options[key], "paper": paper[key] if key in GIVEN_BY_PAPER else "not given"}
+        for key in paper
+        if key in options and options[key] != paper[key]
     ]

@@ -125,9 +125,10 @@ def fit(
         **TRAINER_OPTIONS,
     )
     resume = {"ckpt_path": str(checkpoint), "weights_only": True} if checkpoint else {}
-    trainer.fit(module, task.loader(split, schedule.batch_size, seed), **resume)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, task.loader(split, schedule.batch_size, seed), **resume)
+    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from error
     return network.cpu().eval()
 
 
@@ -171,7 +172,7 @@ def train_architecture(
     save_weights(network, folder / "weights.safetensors")
     metrics = task.metrics(network)
     if verify:
-        compare_metrics(metrics, metrics_in_new_process(folder))
+        compare_metrics(metrics, metrics_in_new_process(folder, architecture.space))
     write_json(folder / "metrics.json", metrics)
     return metrics
 
@@ -186,9 +187,11 @@ def save_weights(network: nn.Module, path: Path) -> None:
         raise FacenasError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
-def metrics_in_new_process(folder: Path) -> dict[str, dict[str, float | None]]:
+def metrics_in_new_process(folder: Path, space: str) -> dict[str, dict[str, float | None]]:
     """Metrics of a folder's architecture and weights, computed by a process that shares nothing with this one."""
     command = [sys.executable, "-m", "evaluators.verify", str(folder)]
+    if ":" in space:  # a user's own class: its module must be named, a file alone may not import code
+        command += ["--space-module", space.partition(":")[0]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise FacenasError(f"The saved weights cannot be judged in a new process: {done.stderr.strip()[-500:]}")

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 def main(
     architecture: str,
-    data: str = "portraits",
+    data: str | None = None,
     data_root: str | None = None,
-    data_seed: int = 0,
+    data_seed: int | None = None,
     people: int | None = None,
     recipe: str = "quick",
-    supervision: Literal["pixel", "binary"] = "pixel",
+    supervision: Literal["pixel", "binary"] | None = None,
     out: str | None = None,
     seed: int = 0,
     epochs: int | None = None,
@@ -28,12 +28,12 @@ def main(
 
     Args:
         architecture: an architecture.json, or a run folder that holds one.
-        data: the data set.
+        data: the data set; that of the run which found the architecture, else portraits.
         data_root: the folder of the data set, for data sets that have one.
-        data_seed: seed of generated data.
-        people: how many people of the data set are used; from the recipe by default.
+        data_seed: seed of generated data; the run's, else 0.
+        people: how many people of the data set are used; the run's, else from the recipe.
         recipe: hyper-parameters by name, quick or paper.
-        supervision: pixel-wise binary, or binary cross-entropy.
+        supervision: pixel-wise binary, or binary cross-entropy; the run's, else pixel.
         out: the run folder; runs/train-SPACE-SEED by default.
         seed: seed of the weights and the data order.
         epochs: from the recipe by default.
@@ -51,6 +51,8 @@ def main(
     from .task import WeightSchedule
 
     given = Architecture.load(architecture)
+    run = _run_options(Path(architecture)) if data is None else {}
+    data = data or run.get("data", "portraits")
     network = given.with_options(**space_options) if space_options else given
     defaults = find_recipe(network.space, recipe, data)
     schedule = WeightSchedule(
@@ -64,11 +66,11 @@ def main(
     options = {
         "space": network.space,
         "data": data,
-        "data_root": data_root,
-        "data_seed": data_seed,
-        "people": people if people is not None else defaults.people,
+        "data_root": data_root or run.get("data_root"),
+        "data_seed": run.get("data_seed", 0) if data_seed is None else data_seed,
+        "people": run.get("people", defaults.people) if people is None else people,
         "recipe": recipe,
-        "supervision": supervision,
+        "supervision": supervision or run.get("supervision", "pixel"),
         "seed": seed,
         "epochs": schedule.epochs,
         "batch": schedule.batch_size,
@@ -77,6 +79,14 @@ def main(
     }
     folder = Path(out or f"runs/train-{network.space.rpartition(':')[2]}-{seed}")
     _train(network, schedule, options, folder, accelerator, resume=resume, overwrite=overwrite)
+
+
+def _run_options(architecture: Path) -> dict[str, Any]:
+    """The options of the run that an architecture file lies in; none if it lies alone."""
+    from searchspaces.folder import CONFIG, read_config
+
+    folder = architecture if architecture.is_dir() else architecture.parent
+    return read_config(folder) if (folder / CONFIG).is_file() else {}
 
 
 def _train(
@@ -89,20 +99,25 @@ def _train(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    from searchspaces.console import Reporter, quiet_libraries
+    from searchspaces import Architecture
+    from searchspaces.console import Reporter, quiet_libraries, terminate_as_interrupt
+    from searchspaces.errors import ConfigError
     from searchspaces.files import write_json
     from searchspaces.folder import open_run, read_config, write_config
 
     from .tasks import build_task
     from .train import train_architecture
 
-    with open_run(folder, resume=resume, overwrite=overwrite), quiet_libraries():
+    with open_run(folder, resume=resume, overwrite=overwrite), quiet_libraries(), terminate_as_interrupt():
         if resume:
             _check_same(options, read_config(folder))
+            if Architecture.load(folder) != network:
+                raise ConfigError(f"{folder} trains another architecture than the one given.")
+            task = build_task(network.input_size[-1], options)
         else:
+            task = build_task(network.input_size[-1], options)  # before anything is written: it may be refused
             write_config(folder, options)
             network.save(folder / "architecture.json")
-        task = build_task(network.input_size[-1], options)
         write_json(folder / "data.json", task.data.card)
         reporter = Reporter()
         with reporter.epochs("train", schedule.epochs) as show:

@@ -75,7 +75,8 @@ class CandidateTrial:
         outputs = self.task.predict(network, val)
         scores = self.task.scores(outputs).double().numpy()
         auc = area_under_curve(scores, val.labels)
-        trained = self.schedule.epochs * (len(train) // self.schedule.batch_size) * self.schedule.batch_size
+        sampler: Any = self.task.loader(train, self.schedule.batch_size, seed).sampler
+        trained = self.schedule.epochs * len(sampler) * sampler.batch_size
         return {
             "default": auc,
             "val_auc": auc,

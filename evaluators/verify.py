@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 
-def main(run: str, split: str = "test") -> None:
+def main(run: str, split: str = "test", space_module: str | None = None) -> None:
     """Load a run's architecture, weights and data, and print its metrics as JSON.
 
     Args:
         run: a run folder with config.yaml, architecture.json and weights.safetensors.
         split: which split is judged.
+        space_module: the module of a space of your own, imported before the architecture is read.
     """
     import yaml
 
@@ -21,6 +23,8 @@ def main(run: str, split: str = "test") -> None:
 
     from .tasks import build_task
 
+    if space_module:
+        importlib.import_module(space_module)
     folder = Path(run)
     try:
         options: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())

@@ -20,25 +20,39 @@ RULES = [
     ("threshold", "equal errors on the validation split", "As DeepPixBiS does; the test split decides nothing."),
     ("training of the result", "as in the search: SGD, cosine", "The paper gives no recipe for it."),
 ]
-WHY_QUICK = "quick recipe: two CPU cores, minutes"
+WHY = {"quick": "quick recipe: two CPU cores, minutes"}
+SET = "set for this run"
 
 
 def open_choices(options: SearchOptions) -> list[dict[str, Any]]:
     """A row for each choice: ``option``, ``value``, ``paper`` and ``why``."""
-    from evaluators.recipes import deviations
+    from dataclasses import asdict
+
+    from evaluators.recipes import deviations, find_recipe
     from searchspaces.registry import find_space
 
-    used = {**options.space_options, **options.train_options}
+    recipe = find_recipe(options.space, options.recipe, options.data)
+    why_of_recipe = WHY.get(options.recipe, f"the recipe {options.recipe}")
+    used, usual = options.space_options | options.train_options, recipe.search_space | recipe.train_space
     rows = []
     for choice in find_space(options.space).open_choices:
         value = used.get(choice.option, choice.default)
-        why = choice.why if value == choice.default else f"{WHY_QUICK}; default {choice.default}: {choice.why}"
+        why = choice.why
+        if value != choice.default:
+            origin = why_of_recipe if value == usual.get(choice.option) else SET
+            why = f"{origin}; default {choice.default}: {choice.why}"
         rows.append({"option": choice.option, "value": value, "paper": "not given", "why": why})
-    for row in deviations(options.space, options.recipe):
-        if row["option"] not in ("search_space", "train_space", "warmup_epochs"):  # other rows speak of these
-            rows.append({**row, "value": getattr(options, row["option"], row["value"]), "why": WHY_QUICK})
+    for row in deviations(asdict(options)):
+        if row["option"] != "warmup_epochs":  # has a row of its own
+            usual_value = getattr(recipe, row["option"])
+            rows.append({**row, "why": why_of_recipe if row["value"] == usual_value else SET})
     for option, paper, why in OPEN_OPTIONS:
-        if hasattr(options, option):
-            rows.append({"option": option, "value": getattr(options, option), "paper": paper, "why": why})
+        value = getattr(options, option, None)
+        if value is not None:
+            rows.append({"option": option, "value": value, "paper": paper, "why": why})
+    if not hasattr(options, "partial_channels"):
+        rows.append(
+            {"option": "partial channels", "value": "not used", "paper": "used", "why": "strategies.pc_darts does"}
+        )
     rows.extend({"option": option, "value": value, "paper": "not given", "why": why} for option, value, why in RULES)
     return rows

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from searchspaces.cli import parse_values
 from searchspaces.errors import ConfigError
 
 # not part of what a run is: how this call treats the folder
 CALL_ONLY = ("resume", "overwrite")
+# what a resumed run may do differently
+MAY_CHANGE = ("out", "accelerator", "threads")
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,13 @@ class DartsOptions(SearchOptions):
 
     Args:
         order: first, or second (the unrolled gradient, Eq. 5 of the Auto-FAS paper; several times slower).
-        hessian_epsilon: radius of the finite difference of the second order.
+        hessian: second order by differentiating twice, or by the finite difference of DARTS.
+        hessian_epsilon: radius of that difference.
         warmup_epochs: epochs at the start in which only the weights learn.
     """
 
     order: Literal["first", "second"] = "first"
+    hessian: Literal["exact", "difference"] = "exact"
     hessian_epsilon: float = 0.01
     warmup_epochs: int = 0
 
@@ -99,13 +104,15 @@ class PCDartsOptions(SearchOptions):
         partial_channels: K; 1/K of the channels pass through the operations.
         edge_normalisation: learn a weight for each edge.
         order: first, or second (the unrolled gradient).
-        hessian_epsilon: radius of the finite difference of the second order.
+        hessian: second order by differentiating twice, or by the finite difference of DARTS.
+        hessian_epsilon: radius of that difference.
         warmup_epochs: epochs at the start in which only the weights learn.
     """
 
     partial_channels: int = 4
     edge_normalisation: bool = True
     order: Literal["first", "second"] = "first"
+    hessian: Literal["exact", "difference"] = "exact"
     hessian_epsilon: float = 0.01
     warmup_epochs: int | None = None
 
@@ -181,17 +188,18 @@ def to_dict(options: SearchOptions) -> dict[str, Any]:
 def from_run(given: SearchOptions, saved: dict[str, Any]) -> SearchOptions:
     """The options of a run that is resumed, which an option of this call may repeat but not change.
 
+    Where the run computes may change: ``accelerator`` and ``threads`` are taken from this call.
+
     Raises:
         ConfigError: naming an option that differs.
     """
     kind = type(given)
-    defaults, known = asdict(kind()), {each.name for each in fields(kind)}
-    for name in saved:
-        if name not in known:
-            raise ConfigError(
-                f"The run's config.yaml has an unknown option {name!r}: another strategy or version wrote it."
-            )
+    defaults = asdict(kind())
+    try:
+        restored = parse_values(kind, saved)
+    except ConfigError as error:
+        raise ConfigError(f"The run's config.yaml is damaged, or of another strategy or version: {error}") from error
     for name, value in asdict(given).items():
-        if name in saved and value != defaults[name] and value != saved[name] and name != "out":
+        if name in saved and value not in (defaults[name], saved[name]) and name not in MAY_CHANGE:
             raise ConfigError(f"Option {name!r} is {value!r}, but the run was started with {saved[name]!r}.")
-    return kind(**{**saved, "out": given.out, "resume": True})
+    return replace(restored, resume=True, **{name: getattr(given, name) for name in MAY_CHANGE})

@@ -53,9 +53,12 @@ def run_search(strategy: str, options: SearchOptions) -> int:
 
     folder = Path(options.out or f"runs/{options.space.rpartition(':')[2]}-{strategy}-{options.seed}")
     if options.resume and (folder / "config.yaml").is_file():
+        check_strategy(strategy, folder)
         options = from_run(options, read_config(folder))
     options = resolve(replace(options, out=str(folder)))
     check_space(options)
+    if options.overwrite:
+        build_task(options)  # fails before the earlier run is lost
     with (
         open_run(folder, resume=options.resume, overwrite=options.overwrite),
         quiet_libraries(),
@@ -76,6 +79,20 @@ def run_search(strategy: str, options: SearchOptions) -> int:
     return 0
 
 
+def check_strategy(strategy: str, folder: Path) -> None:
+    """Refuse to resume a run of another strategy.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    from searchspaces.files import read_json
+
+    file = folder / "provenance.json"
+    own = read_json(file).get("strategy") if file.exists() else None
+    if own not in (None, strategy):
+        raise ConfigError(f"{folder} is a run of {own}: resume it with python -m strategies.{own}.")
+
+
 def check_space(options: SearchOptions) -> None:
     """Build the space with both sets of options, so that a wrong one is found before any work.
 
@@ -88,12 +105,30 @@ def check_space(options: SearchOptions) -> None:
     trained = build_space(options.space, **{**options.space_options, **options.train_options})
     if space.simplify().keys() != trained.simplify().keys():
         raise ConfigError("train_options change what there is to choose; they may change widths and layout only.")
+    if options.accelerator == "gpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError("accelerator is 'gpu', but torch finds none here. Use --accelerator auto or cpu.")
     parts = getattr(options, "partial_channels", 1)
     channels = getattr(space, "channels", 0)
     if parts < 1 or (parts > 1 and channels and (channels % parts or channels // parts < 2)):
         raise ConfigError(
             f"partial_channels is {parts}, but must split the {channels} channels of a cell into parts of at least 2."
         )
+
+
+def build_task(options: SearchOptions) -> Task:
+    """The task that the options describe, for the network that is trained.
+
+    Raises:
+        FacenasError: if the data are missing or do not fit.
+    """
+    from evaluators import tasks
+    from searchspaces import build_space
+
+    space = build_space(options.space, **{**options.space_options, **options.train_options})
+    return tasks.build_task(space.input_size[-1], to_dict(options))
 
 
 class Stages:
@@ -103,9 +138,13 @@ class Stages:
         strategy: the strategy's name.
         options: resolved options.
         folder: the run's folder, which this process holds.
+        is_baseline: whether the run is part of another, whose report shows it.
     """
 
-    def __init__(self, strategy: str, options: SearchOptions, folder: Path, reporter: Reporter) -> None:
+    def __init__(
+        self, strategy: str, options: SearchOptions, folder: Path, reporter: Reporter, is_baseline: bool = False
+    ) -> None:
+        self.is_baseline = is_baseline
         self.strategy, self.options, self.folder, self.reporter = strategy, options, folder, reporter
         self.provenance = self._read_provenance()
         self.seconds: dict[str, float] = self.provenance.setdefault("seconds", {})
@@ -117,12 +156,15 @@ class Stages:
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         task = task or self.data()
-        architecture = self.search(task)
-        self.train(architecture, task)
-        self.measure(architecture)
+        try:
+            architecture = self.search(task)
+            self.train(architecture, task)
+            self.measure(architecture)
+        finally:
+            self._write_provenance()  # the time of a stage that was interrupted counts too
         if self.options.baseline and self.strategy != "random_search":
             self.baseline(task)
-        if self.folder.name != "baseline":
+        if not self.is_baseline:
             self.report()
 
     # ---- stages
@@ -130,14 +172,10 @@ class Stages:
     def data(self) -> Task:
         """The task; ``data.json`` describes the data, and how far colour and sharpness alone lead."""
         from evaluators.datasets.shortcut import shortcut_scores
-        from evaluators.tasks import build_task
-        from searchspaces import build_space
         from searchspaces.files import write_json
 
-        options = {**self.options.space_options, **self.options.train_options}
         with self.reporter.timed(self.seconds, "data"):
-            size = build_space(self.options.space, **options).input_size[-1]
-            task = build_task(size, to_dict(self.options))
+            task = build_task(self.options)
             if not (self.folder / "data.json").exists():
                 write_json(self.folder / "data.json", {**task.data.card, "shortcut": shortcut_scores(task.data)})
         simulated = " (simulated attacks)" if task.data.card.get("simulated") else ""
@@ -157,17 +195,25 @@ class Stages:
         self._write_provenance()
         with self.reporter.timed(self.seconds, "search"):
             run = searches.random if self.strategy == "random_search" else searches.one_shot
-            found = run(self.strategy, self.options, task, self.folder, self.reporter)
+            found = run(self.options, task, self.folder, self.reporter)
         self.provenance["guard"] = found.guard
         self.provenance["search_macs"] = found.macs_spent
         self._write_provenance()
-        options = {**self.options.space_options, **self.options.train_options}
+        options = self._all_space_options()
         provenance = {"strategy": self.strategy, "seed": self.options.seed, "data": self.options.data, **found.found_by}
         architecture = Architecture(self.options.space, options, found.choices, provenance)
         architecture.save(file)
         verdict = found.guard["verdict"]
         self.reporter.line("search", f"done: {verdict}{': ' + found.guard['reason'] if found.guard['reason'] else ''}")
         return architecture
+
+    def _all_space_options(self) -> dict[str, Any]:
+        """Options of the trained network, defaults included: a later version may have other defaults."""
+        from searchspaces import build_space
+
+        given = {**self.options.space_options, **self.options.train_options}
+        defaults = build_space(self.options.space, **given).args
+        return {k: v for k, v in defaults.items() if isinstance(v, int | float | str | list | dict)} | given
 
     def train(self, architecture: Architecture, task: Task) -> None:
         """The result's weights and error rates; ``weights.safetensors``, ``training.csv``, ``metrics.json``."""
@@ -215,7 +261,9 @@ class Stages:
             weights = self.folder / "weights.safetensors"
             network = architecture.build(weights=weights).eval()
             cost = cost_of(network, architecture.input_size, folder=self.folder)
-            cost["paper_width"] = self._paper_cost(architecture)
+            paper = self._paper_cost(architecture)
+            if paper:
+                cost["paper_width"] = paper
         write_json(self.folder / "cost.json", cost)
         self._write_provenance()
         latency = cost["latency"][0]
@@ -227,12 +275,16 @@ class Stages:
         )
 
     @staticmethod
-    def _paper_cost(architecture: Architecture) -> dict[str, Any]:
-        """The same choices with the space's default options, which are the paper's widths as we read them."""
+    def _paper_cost(architecture: Architecture) -> dict[str, Any] | None:
+        """The same choices with the space's default options, which are the paper's widths as we read them; None if
+        the default space has other choices."""
         from hardware.counters import count, count_parameters
         from searchspaces import Architecture
 
-        full = Architecture(architecture.space, {}, architecture.choices)
+        try:
+            full = Architecture(architecture.space, {}, architecture.choices)
+        except (FacenasError, TypeError):
+            return None
         network = full.build()
         own = {key: value for key, value in full.model_space().args.items() if isinstance(value, int | str)}
         return {
@@ -259,7 +311,7 @@ class Stages:
         write_config(folder, to_dict(options))
         shutil.copyfile(self.folder / "data.json", folder / "data.json")  # so that the folder stands alone
         self.reporter.line("baseline", "random search with the same number of multiply-accumulates")
-        Stages("random_search", options, folder, self.reporter).run(task)
+        Stages("random_search", options, folder, self.reporter, is_baseline=True).run(task)
 
     def report(self) -> None:
         """``report.html`` and its pictures."""

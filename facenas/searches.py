@@ -36,7 +36,7 @@ class Found:
     macs_spent: float
 
 
-def one_shot(name: str, options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
+def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
     """Run a differentiable strategy, from its last checkpoint if the folder has one."""
     torch.manual_seed(options.seed)
     strategy, schedule = build_one_shot(options), search_schedule(options)
@@ -51,19 +51,47 @@ def one_shot(name: str, options: SearchOptions, task: Task, folder: Path, report
         checkpoint = latest_checkpoint(log.folder) if options.resume else None
         if checkpoint:
             strategy._mutated_model_space.evaluator.fit_kwargs.update(ckpt_path=str(checkpoint), weights_only=True)
-        strategy.run()
-    module = strategy.oneshot_module
-    result, last = module.result(), module.history[-1]
-    steps = len(evaluator.train_dataloaders)
+        module = strategy.oneshot_module
+        if checkpoint and stopped_by_guard(checkpoint):
+            module.load_history(checkpoint)  # it was interrupted between its end and the next stage
+        else:
+            strategy.run()
+    steps, pictures = steps_and_pictures(evaluator.train_dataloaders, evaluator.val_dataloaders)
     epochs = len(module.history)
     searched = max(0, epochs - module.warmup_epochs) * steps
-    spent = one_shot_macs(supernet_macs, schedule.batch_size, epochs * steps, searched, module.order)
-    verdict = "stopped" if not last["healthy"] else "warned" if result["guard"] else "healthy"
-    guard = {"verdict": verdict, "reason": last["guard"] or result["guard"], "epoch": last["epoch"]}
-    return Found(result["choices"], {"epoch": result["epoch"], "order": module.order}, guard, spent)
+    spent = one_shot_macs(supernet_macs, pictures, epochs * steps, searched, module.order)
+    result = module.result()
+    found_by = {"epoch": result["epoch"], "order": module.order}
+    return Found(result["choices"], found_by, guard_verdict(module.history, result), spent)
 
 
-def random(name: str, options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
+def stopped_by_guard(checkpoint: Path) -> bool:
+    """Whether the search of this checkpoint was ended by the guard."""
+    history = torch.load(checkpoint, map_location="cpu", weights_only=True).get("search_history", [])
+    return bool(history) and not history[-1]["healthy"]
+
+
+def guard_verdict(history: list[dict[str, Any]], result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the guard said of a whole search, and which epoch's architecture is the result."""
+    last = history[-1]
+    reasons = [record["guard"] for record in history if record["guard"]]
+    verdict = "stopped" if not last["healthy"] else "warned" if reasons else "healthy"
+    return {
+        "verdict": verdict,
+        "reason": last["guard"] or (reasons[-1] if reasons else None),
+        "last_epoch": last["epoch"],
+        "architecture_epoch": result["epoch"],
+        "architecture_healthy": result["healthy"],
+    }
+
+
+def steps_and_pictures(train: Any, val: Any) -> tuple[int, int]:
+    """Steps of an epoch and pictures of a half step: Lightning repeats the shorter of the two loaders."""
+    pictures = max(loader.sampler.batch_size for loader in (train, val))
+    return max(len(train), len(val)), pictures
+
+
+def random(options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
     """Run random search; candidates that an interrupted run has finished are taken from its log."""
     assert isinstance(options, RandomSearchOptions)
     with reporter.epochs("search", options.max_candidates or 0) as show:
@@ -104,7 +132,7 @@ def build_one_shot(options: SearchOptions) -> DARTS:
 
 
 def _darts_options(options: DartsOptions | PCDartsOptions) -> dict[str, Any]:
-    names = ("order", "hessian_epsilon", "warmup_epochs")
+    names = ("order", "hessian", "hessian_epsilon", "warmup_epochs")
     return {name: getattr(options, name) for name in names}
 
 
@@ -136,6 +164,7 @@ def darts_budget(options: SearchOptions, task: Task) -> float:
     """What first-order DARTS would cost with the same recipe, so that the two can be compared."""
     schedule = search_schedule(options)
     supernet = DARTS().mutate_model(build_space(options.space, **options.space_options))
-    train, _ = task.search_halves(options.seed)
-    steps = schedule.epochs * (len(train) // min(schedule.batch_size, len(train)))
-    return one_shot_macs(count(supernet, supernet.input_size), schedule.batch_size, steps, steps, "first")
+    loaders = [task.loader(half, schedule.batch_size, options.seed) for half in task.search_halves(options.seed)]
+    steps, pictures = steps_and_pictures(*loaders)
+    steps *= schedule.epochs
+    return one_shot_macs(count(supernet, supernet.input_size), pictures, steps, steps, "first")

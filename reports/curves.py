@@ -25,11 +25,11 @@ SEARCH_PANELS: list[tuple[str, str, Sequence[Line]]] = [
         "share",
         [("skip_share", "derived edges: skip_connect", GREEN), ("none_share", "edges: none leads", MUTED)],
     ),
-    ("Expected cost, millions of MACs", "millions", [("expected_macs", "", BLUE)]),
+    ("MACs of the derived network, millions", "millions", [("derived_macs", "", BLUE)]),
 ]
 TRAINING_PANELS: list[tuple[str, str, Sequence[Line]]] = [
     ("Loss", "loss", [("train_loss", "training", BLUE), ("val_loss", "validation", ORANGE)]),
-    ("Validation ACER", "share", [("val_acer", "ACER", ORANGE)]),
+    ("Validation equal error rate", "share", [("val_eer", "EER", ORANGE)]),
     ("Validation AUC", "auc", [("val_auc", "AUC", GREEN)]),
     ("Learning rate", "count", [("learning_rate", "", MUTED)]),
 ]
@@ -58,29 +58,27 @@ def training_figure(table: pd.DataFrame) -> Figure | None:
 
 
 def candidates_figure(table: pd.DataFrame) -> Figure | None:
-    """Random search: validation ACER of each candidate over its MACs, and the best so far."""
-    if "val_acer" not in table or not table["val_acer"].notna().any():
+    """Random search: validation AUC of each candidate, by which it chooses, over its MACs, and the best so far."""
+    if "val_auc" not in table or not table["val_auc"].notna().any():
         return None
-    table = table.dropna(subset=["val_acer"])
-    best = int(table["val_acer"].to_numpy().argmin())
+    table = table.dropna(subset=["val_auc"])
+    best = int(table["val_auc"].to_numpy().argmax())
     figure = Figure(figsize=(8.0, 3.4), facecolor=PAPER, layout="constrained")
     left, right = figure.subplots(1, 2)
     if "macs" in table and table["macs"].notna().any():
-        left.scatter(table["macs"] / 1e6, table["val_acer"], s=34, color=BLUE, alpha=0.75, linewidth=0)
+        left.scatter(table["macs"] / 1e6, table["val_auc"], s=34, color=BLUE, alpha=0.75, linewidth=0)
         chosen = table.iloc[best]
-        left.scatter(
-            [chosen["macs"] / 1e6], [chosen["val_acer"]], s=110, facecolor="none", edgecolor=ORANGE, linewidth=2
-        )
-    _style(left, "Candidates: error over cost (ringed: the best)", "MACs of the candidate, millions")
+        ring = {"s": 110, "facecolor": "none", "edgecolor": ORANGE, "linewidth": 2}
+        left.scatter([chosen["macs"] / 1e6], [chosen["val_auc"]], **ring)
+    _style(left, "Candidates: AUC over cost (ringed: the best)", "MACs of the candidate, millions")
     tried = np.arange(1, len(table) + 1)
-    right.scatter(tried, table["val_acer"], s=18, color=BLUE, alpha=0.5, linewidth=0, label="candidate")
-    right.step(tried, table["val_acer"].cummin(), where="post", color=ORANGE, linewidth=2, label="best so far")
+    right.scatter(tried, table["val_auc"], s=18, color=BLUE, alpha=0.5, linewidth=0, label="candidate")
+    right.step(tried, table["val_auc"].cummax(), where="post", color=ORANGE, linewidth=2, label="best so far")
     _style(right, "Best so far", "candidates tried")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(right)
     for ax in (left, right):
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-        ax.set_ylabel("validation ACER", color=MUTED, fontsize=8)
+        ax.set_ylabel("validation AUC (higher is better)", color=MUTED, fontsize=8)
     return figure
 
 
@@ -122,7 +120,7 @@ def _set_share_scale(ax: Axes, table: pd.DataFrame, columns: list[str], in_perce
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if low >= 0.5 and columns != ["entropy"]:
         ax.set_ylim(0.5, 1.01)
-    elif high <= 0.45 and columns == ["val_acer"]:
+    elif high <= 0.45 and columns == ["val_eer"]:
         ax.set_ylim(0, 0.52)
     else:
         ax.set_ylim(-0.02, 1.02)

@@ -192,7 +192,7 @@ def guard_sentence(run: Run) -> tuple[str, str] | None:
     meaning = {
         "healthy": "The guard against collapse saw nothing wrong.",
         "warned": "The guard against collapse warned: look at the curves before you trust this architecture.",
-        "stopped": "The guard against collapse stopped the search: the architecture is that of the epoch named here.",
+        "stopped": "The guard against collapse stopped the search: the architecture is that of the last healthy epoch.",
     }
     if verdict is None:
         return None

@@ -163,10 +163,12 @@ def map_size(image_size: int, layout: str) -> int:
 def _check(channels: int, layout: str, stem_multiplier: int, image_size: int, nodes: int) -> None:
     if not layout or set(layout) - set(CELL_NAMES):
         raise ConfigError(f"layout {layout!r} of autofas: write one letter a cell, N (normal) or R (reduction).")
-    if channels < 2 or channels % 2:
-        raise ConfigError(f"channels {channels} of autofas: an even number of at least 2 is needed.")
-    if stem_multiplier < 1 or nodes < 1:
-        raise ConfigError("stem_multiplier and nodes of autofas must be at least 1.")
+    if len(layout) > 100:
+        raise ConfigError(f"layout of autofas has {len(layout)} cells; 100 at most.")
+    if not 2 <= channels <= 4096 or channels % 2:
+        raise ConfigError(f"channels {channels} of autofas: an even number from 2 to 4096 is needed.")
+    if not 1 <= stem_multiplier <= 16 or not 1 <= nodes <= 16:
+        raise ConfigError("stem_multiplier and nodes of autofas must be at least 1 and at most 16.")
     if image_size > 4096 or map_size(image_size, layout) < 2:
         smallest = 2 ** layout.count("R") + 1
         raise ConfigError(

@@ -49,6 +49,22 @@ def run_command(function: Callable[..., Any], argv: Sequence[str] | None = None,
     return result if isinstance(result, int) else 0
 
 
+def parse_values(options_class: type, values: dict[str, Any]) -> Any:
+    """An instance of an options dataclass from the content of a config file, checked as a command line is.
+
+    Raises:
+        ConfigError: naming the option that is unknown or of the wrong type.
+    """
+
+    def options(options: Any) -> None: ...
+
+    options.__annotations__["options"] = options_class
+    parser, _ = _build_parser(options, None)
+    checked = parser.instantiate(parser.parse_object(values)).as_dict()
+    checked.pop("config", None)
+    return options_class(**checked)
+
+
 def _build_parser(function: Callable[..., Any], prog: str | None) -> tuple[Any, type | None]:
     import docstring_parser
     from jsonargparse import ArgumentParser

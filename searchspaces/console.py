@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
@@ -22,7 +23,7 @@ class Reporter:
 
     def line(self, stage: str, text: str) -> None:
         """One line, ``stage`` in front."""
-        self.console.print(f"[bold]{stage:<9}[/bold] {text}")
+        self.console.print(f"[bold]{stage:<9}[/bold] {escape(text)}")
 
     @contextmanager
     def epochs(self, stage: str, total: int) -> Iterator[Any]:

@@ -26,7 +26,7 @@ def open_run(path: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
         RunFolderError: if a run is there already (without ``resume`` or ``overwrite``), none is there to resume, the
             folder cannot be written, or another process uses it.
     """
-    exists = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    exists = path.exists() and (not path.is_dir() or any(entry.name != LOCK for entry in path.iterdir()))
     if resume and not (path / CONFIG).is_file():
         raise RunFolderError(f"There is no run to resume in {path}: it has no {CONFIG}.")
     if exists and not (resume or overwrite):

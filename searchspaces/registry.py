@@ -95,8 +95,7 @@ def check_options(name: str, space_class: type, options: dict[str, Any]) -> None
     Raises:
         ConfigError: naming the option and the nearest one.
     """
-    constructor: Any = getattr(space_class, "_init_wrapped", space_class)  # NNI wraps the constructor
-    parameters = inspect.signature(constructor).parameters
+    parameters = inspect.signature(_constructor(space_class)).parameters
     known = {key: parameter.default for key, parameter in parameters.items() if key != "self"}
     for option, value in options.items():
         if option not in known:
@@ -107,6 +106,15 @@ def check_options(name: str, space_class: type, options: dict[str, Any]) -> None
         if default is not inspect.Parameter.empty and default is not None and type(value) is not type(default):
             expected = type(default).__name__
             raise ConfigError(f"Option {option!r} of space {name!r} is {value!r}, but must be of type {expected}.")
+
+
+def _constructor(space_class: type) -> Any:
+    """The constructor as its author wrote it: NNI wraps it, and once more in a subclass that has none of its own."""
+    for base in space_class.__mro__:
+        written = base.__dict__.get("_init_wrapped")
+        if written is not None and set(inspect.signature(written).parameters) != {"self", "args", "kwargs"}:
+            return written
+    return space_class
 
 
 def _import_class(path: str) -> type[ModelSpace]:

@@ -5,14 +5,14 @@ Eq. 4 and 5 of the Auto-FAS paper, which are DARTS' (Liu et al., ICLR 2019): the
     grad_alpha L_val(w - xi * grad_w L_train(w, alpha), alpha)
 
 With ``order="first"``, xi is 0: the gradient at the present weights. With ``order="second"``, xi is the weights'
-learning rate, and the product with the Hessian is a finite difference (DARTS Eq. 8).
+learning rate, and the mixed second derivative is exact (DARTS Eq. 7) or DARTS' finite difference (Eq. 8).
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -36,20 +36,24 @@ def unrolled_gradient(
     momentum: float = 0.0,
     buffers: Sequence[Tensor | None] = (),
     weight_decay: float = 0.0,
+    hessian: Literal["exact", "difference"] = "exact",
     epsilon: float = 0.01,
 ) -> list[Tensor]:
     """Gradient of ``L_val(w', alpha)`` by alpha, where ``w'`` is one SGD step of the weights on ``L_train``.
 
-    DARTS Eq. 7 and 8: ``grad_alpha L_val(w', alpha) - xi * (grad_alpha L_train(w+) - grad_alpha L_train(w-)) / 2e``
-    with ``w+- = w +- e * grad_w' L_val(w', alpha)`` and ``e = epsilon / |grad_w' L_val|``. The step has momentum and
-    weight decay as torch's SGD has; neither depends on alpha. The weights are the same afterwards, bit for bit.
+    DARTS Eq. 7: ``grad_alpha L_val(w', alpha) - xi * v . d/dw d/dalpha L_train(w, alpha)`` with
+    ``v = grad_w' L_val(w', alpha)``. The step has momentum and weight decay as torch's SGD has; neither depends on
+    alpha. The weights are the same afterwards, bit for bit.
 
     Args:
         train_loss: computes L_train from the present values of the weights and alphas; a scalar.
         val_loss: the same for L_val.
         learning_rate: xi, the size of the virtual step.
         buffers: the momentum buffer of each weight, None where there is none yet.
-        epsilon: 0.01 in DARTS. On small networks with batch norm a smaller value is closer to the exact product.
+        hessian: ``exact`` differentiates twice; ``difference`` is DARTS Eq. 8, two more gradients at ``w +- e v`` with
+            ``e = epsilon / |v|``. On a network with ReLU and max-pooling, whose loss has kinks, the difference can be
+            further from the true product than that is large, so it is offered for comparison only.
+        epsilon: radius of the difference; 0.01 in DARTS.
 
     Returns:
         One gradient for each alpha.
@@ -63,22 +67,50 @@ def unrolled_gradient(
                 direction = gradient + weight_decay * weight
                 weight.sub_(learning_rate * (direction if buffer is None else momentum * buffer + direction))
         at_step = _gradients(val_loss(), [*alphas, *weights])
-        direct, vector = at_step[: len(alphas)], at_step[len(alphas) :]
-        norm = math.sqrt(sum(float(v.double().square().sum()) for v in vector))
-        if norm == 0.0:
-            return direct
-        radius = epsilon / norm
-        sides = []
+    finally:
+        _restore(weights, saved)
+    direct, vector = at_step[: len(alphas)], at_step[len(alphas) :]
+    if hessian == "exact":
+        product = mixed_product(train_loss, weights, alphas, vector)
+    else:
+        product = mixed_product_by_difference(train_loss, weights, alphas, vector, epsilon)
+    return [d - learning_rate * p for d, p in zip(direct, product, strict=True)]
+
+
+def mixed_product(
+    loss: LossFunction, weights: Sequence[Tensor], alphas: Sequence[Tensor], vector: Sequence[Tensor]
+) -> list[Tensor]:
+    """``v . d/dw d/dalpha L`` by differentiating twice: the gradient by alpha of ``v . grad_w L``."""
+    gradients = torch.autograd.grad(loss(), weights, create_graph=True, allow_unused=True)
+    terms = [(g * v).sum() for g, v in zip(gradients, vector, strict=True) if g is not None and g.requires_grad]
+    return _gradients(torch.stack(terms).sum(), alphas) if terms else [torch.zeros_like(alpha) for alpha in alphas]
+
+
+def mixed_product_by_difference(
+    loss: LossFunction, weights: Sequence[Tensor], alphas: Sequence[Tensor], vector: Sequence[Tensor], epsilon: float
+) -> list[Tensor]:
+    """The same by DARTS Eq. 8; the weights are restored."""
+    norm = torch.stack([v.norm() for v in vector]).norm().item()
+    if norm == 0.0:
+        return [torch.zeros_like(alpha) for alpha in alphas]
+    radius = epsilon / norm
+    saved = [weight.detach().clone() for weight in weights]
+    sides = []
+    try:
         for sign in (radius, -radius):
             with torch.no_grad():
                 for weight, origin, v in zip(weights, saved, vector, strict=True):
                     weight.copy_(origin + sign * v)
-            sides.append(_gradients(train_loss(), alphas))
-        return [d - learning_rate * (p - m) / (2 * radius) for d, p, m in zip(direct, *sides, strict=True)]
+            sides.append(_gradients(loss(), alphas))
     finally:
-        with torch.no_grad():
-            for weight, origin in zip(weights, saved, strict=True):
-                weight.copy_(origin)
+        _restore(weights, saved)
+    return [(p - m) / (2 * radius) for p, m in zip(*sides, strict=True)]
+
+
+def _restore(weights: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for weight, origin in zip(weights, saved, strict=True):
+            weight.copy_(origin)
 
 
 def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -98,7 +130,8 @@ class BilevelModule(DartsLightningModule):
         arc_weight_decay: its weight decay.
         warmup_epochs: epochs at the start in which only the weights learn.
         gradient_clip_val: largest norm of the weights' gradient.
-        hessian_epsilon: ``epsilon`` of `unrolled_gradient`.
+        hessian: ``exact`` or ``difference``, see `unrolled_gradient`; for the second order only.
+        hessian_epsilon: ``epsilon`` of the difference.
         guard: judges every epoch after the warm-up.
 
     Attributes:
@@ -114,6 +147,7 @@ class BilevelModule(DartsLightningModule):
         arc_weight_decay: float = 1e-3,
         warmup_epochs: int = 0,
         gradient_clip_val: float | None = 5.0,
+        hessian: Literal["exact", "difference"] = "exact",
         hessian_epsilon: float = 0.01,
         guard: CollapseGuard | None = None,
     ) -> None:
@@ -125,7 +159,10 @@ class BilevelModule(DartsLightningModule):
         )
         if order not in ("first", "second"):
             raise ConfigError(f"order is {order!r}; expected first or second.")
-        self.order, self.arc_weight_decay, self.hessian_epsilon = order, arc_weight_decay, hessian_epsilon
+        if hessian not in ("exact", "difference"):
+            raise ConfigError(f"hessian is {hessian!r}; expected exact or difference.")
+        self.order, self.hessian, self.hessian_epsilon = order, hessian, hessian_epsilon
+        self.arc_weight_decay = arc_weight_decay
         self.guard = guard or CollapseGuard()
         self.history: list[dict[str, Any]] = []
         self._sums: dict[str, list[float]] = {}
@@ -164,6 +201,14 @@ class BilevelModule(DartsLightningModule):
         return torch.optim.Adam([(name, parameter) for name, parameter in named.items()], **options)
 
     # ---- the step
+
+    def on_fit_start(self) -> None:
+        epochs = self.trainer.max_epochs
+        if epochs is not None and 0 <= epochs <= self.warmup_epochs:
+            raise ConfigError(
+                f"warmup_epochs is {self.warmup_epochs}, but the search has {epochs} epochs: nothing would be searched."
+            )
+        super().on_fit_start()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         train, val = batch["train"], batch["val"]
@@ -209,6 +254,7 @@ class BilevelModule(DartsLightningModule):
             momentum=group["momentum"],
             buffers=[optimizer.state.get(w, {}).get("momentum_buffer") for w in weights],
             weight_decay=group["weight_decay"],
+            hessian=self.hessian,
             epsilon=self.hessian_epsilon,
         )
         for buffer, before in norms:
@@ -281,6 +327,10 @@ class BilevelModule(DartsLightningModule):
             return {"epoch": -1, "choices": super().export(), "healthy": True, "guard": None}
         healthy = [record for record in self.history if record["healthy"]]
         return (healthy or self.history)[-1]
+
+    def load_history(self, checkpoint: Path) -> None:
+        """The records of a search that has ended, without its weights."""
+        self.history = torch.load(checkpoint, map_location="cpu", weights_only=True)["search_history"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["search_history"] = self.history

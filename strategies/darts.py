@@ -29,7 +29,8 @@ class DARTS(nni.nas.strategy.DARTS):
         arc_weight_decay: its weight decay; 1e-3 in the Auto-FAS paper.
         warmup_epochs: epochs at the start in which only the weights learn.
         gradient_clip_val: largest norm of the weights' gradient; 5 in DARTS.
-        hessian_epsilon: radius of the finite difference of the second order; 0.01 in DARTS.
+        hessian: for the second order, ``exact`` differentiates twice, ``difference`` is the approximation of DARTS.
+        hessian_epsilon: radius of that difference; 0.01 in DARTS.
         guard: when to stop or warn because the search collapses.
     """
 
@@ -43,6 +44,7 @@ class DARTS(nni.nas.strategy.DARTS):
         arc_weight_decay: float = 1e-3,
         warmup_epochs: int = 0,
         gradient_clip_val: float | None = 5.0,
+        hessian: Literal["exact", "difference"] = "exact",
         hessian_epsilon: float = 0.01,
         guard: CollapseGuard | None = None,
     ) -> None:
@@ -53,6 +55,7 @@ class DARTS(nni.nas.strategy.DARTS):
             "arc_weight_decay": arc_weight_decay,
             "warmup_epochs": warmup_epochs,
             "gradient_clip_val": gradient_clip_val,
+            "hessian": hessian,
             "hessian_epsilon": hessian_epsilon,
             "guard": guard,
         }

@@ -12,6 +12,8 @@ from typing import Any
 import nni.nas.strategy
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType
 
+from searchspaces.errors import ConfigError
+
 
 class RandomSearch(nni.nas.strategy.Random):
     """NNI's random strategy that also ends when a computing budget is spent.
@@ -44,8 +46,10 @@ class RandomSearch(nni.nas.strategy.Random):
         super()._cleanup()
 
     def _add_cost(self, event: FinalMetricEvent) -> None:
-        if isinstance(event.metric, dict):
-            self.spent += event.metric.get("macs_spent", 0.0)
+        cost = event.metric.get("macs_spent") if isinstance(event.metric, dict) else None
+        if cost is None and self.budget_macs is not None:
+            raise ConfigError("budget_macs needs an evaluator that reports macs_spent; give max_candidates instead.")
+        self.spent += cost or 0.0
 
     def _run(self) -> None:
         while self._affordable():

@@ -49,9 +49,9 @@ def derive_cell(
         The choices of the cell called ``name``, as NNI samples write them.
     """
     allowed = [index for index, operation in enumerate(operations) if operation != "none"]
-    values = probabilities.detach()[:, allowed].double()
+    values = probabilities.detach().cpu()[:, allowed].double()
     best = values.argmax(dim=1).tolist()
-    strengths = (values.max(dim=1).values * edge_weights.detach().double()).tolist()
+    strengths = (values.max(dim=1).values * edge_weights.detach().cpu().double()).tolist()
     choices: dict[str, Any] = {}
     pairs = edges(nodes)
     for target in range(INPUTS, INPUTS + nodes):

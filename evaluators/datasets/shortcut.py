@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evaluators.metrics import equal_error_threshold
+
 from .colour import LUMINANCE
 
 if TYPE_CHECKING:
@@ -47,15 +49,6 @@ def _split_statistics(split: Split, batch: int = 256) -> np.ndarray:
     return np.concatenate([global_statistics(part) for part in parts])
 
 
-def threshold_at_eer(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The threshold (live: score >= threshold) where accepted attacks and rejected live faces are nearest in rate."""
-    attacks, live = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
-    candidates = np.unique(scores)
-    accepted = 1.0 - np.searchsorted(attacks, candidates, side="left") / len(attacks)
-    rejected = np.searchsorted(live, candidates, side="left") / len(live)
-    return float(candidates[np.argmin(np.abs(accepted - rejected))])
-
-
 def shortcut_scores(data: FaceData) -> dict[str, float]:
     """How well logistic regression on `global_statistics` separates live from attack: ``auc`` and ``acer`` on test.
 
@@ -71,7 +64,7 @@ def shortcut_scores(data: FaceData) -> dict[str, float]:
     labels = {name: split.labels for name, split in data.splits.items()}
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
     model.fit(statistics["train"], labels["train"])
-    threshold = threshold_at_eer(model.decision_function(statistics["val"]), labels["val"])
+    threshold = equal_error_threshold(model.decision_function(statistics["val"]), labels["val"])
     scores, live = model.decision_function(statistics["test"]), labels["test"] == 1
     apcer, bpcer = float((scores[~live] >= threshold).mean()), float((scores[live] < threshold).mean())
     return {"auc": float(roc_auc_score(labels["test"], scores)), "acer": 0.5 * (apcer + bpcer)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -222,7 +223,12 @@ def test_recipes():
     assert (paper.search_epochs, paper.search_batch, paper.search_learning_rate) == (40, 256, 0.05)
     assert (paper.arc_learning_rate, paper.arc_weight_decay, paper.weight_decay) == (6e-3, 1e-3, 1e-4)
     assert find_recipe("module:Own", "quick")
-    assert {row["option"] for row in deviations("autofas", "quick")} >= {"search_epochs", "search_batch"}
-    assert deviations("autofas", "paper") == []
+    as_paper = {"space": "autofas", "data": "folder", **asdict(paper)}
+    assert deviations(as_paper) == []
+    changed = {**as_paper, "arc_learning_rate": 0.3, "train_epochs": 7}
+    assert deviations(changed) == [
+        {"option": "arc_learning_rate", "value": 0.3, "paper": 6e-3},
+        {"option": "train_epochs", "value": 7, "paper": "not given"},
+    ]
     with pytest.raises(UnknownNameError, match="Did you mean 'quick'"):
         find_recipe("autofas", "quik")

@@ -59,7 +59,7 @@ def test_a_run_leaves_every_file_of_the_design(finished):
 
 def test_the_result_is_an_architecture_with_provenance_and_cost(finished):
     architecture = Architecture.load(finished / "architecture.json")
-    assert architecture.options == {"channels": 8, "layout": "RN", "image_size": 20, "stem_multiplier": 1}
+    assert architecture.options == {"channels": 8, "layout": "RN", "image_size": 20, "stem_multiplier": 1, "nodes": 4}
     assert architecture.found_by["strategy"] == "darts" and architecture.found_by["seed"] == 1
     cost = json.loads((finished / "cost.json").read_text())
     network = architecture.build(weights=finished / "weights.safetensors")
@@ -125,6 +125,39 @@ def test_a_terminated_search_resumes_to_the_same_result(arguments, finished, tmp
     assert (out / "weights.safetensors").read_bytes() == (finished / "weights.safetensors").read_bytes()
 
 
+def test_a_search_that_the_guard_stopped_is_not_continued(arguments, tmp_path, monkeypatch):
+    """Interrupted between the guard's stop and the next stage, it resumes with the same architecture."""
+    from strategies.collapse import CollapseGuard
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(CollapseGuard, "judge", lambda *_: (True, "collapsed"))
+    more = [*arguments, "--no-baseline", "--out", str(out)]
+    assert search_command("darts", [*more, "--seed", "1"]) == 0
+    first = (out / "architecture.json").read_bytes()
+    guard = json.loads((out / "provenance.json").read_text())["guard"]
+    assert guard["verdict"] == "stopped" and guard["last_epoch"] == 0 and not guard["architecture_healthy"]
+    (out / "architecture.json").unlink()
+    monkeypatch.undo()
+    assert search_command("darts", ["--resume", "--out", str(out)]) == 0
+    assert (out / "architecture.json").read_bytes() == first
+    assert len((out / "search.csv").read_text().splitlines()) == 2
+
+
+def test_a_users_own_space_runs_to_the_end(arguments, tmp_path):
+    out = tmp_path / "run"
+    own = ["--space", "tests.facenas.own_space:Own", "--space-options", '{"image_size": 20, "channels": 4, "nodes": 2}']
+    assert search_command("random_search", [*arguments, *own, "--max-candidates", "1", "--out", str(out)]) == 0
+    assert json.loads((out / "metrics.json").read_text()) and (out / "report.html").exists()
+
+
+def test_cells_of_other_sizes_run_to_the_end(arguments, tmp_path):
+    out = tmp_path / "run"
+    other = ["--space-options", '{"image_size": 20, "channels": 4, "layout": "R", "nodes": 3}']
+    more = ["--no-baseline", "--out", str(out)]
+    assert search_command("darts", [*arguments, *other, *more]) == 0
+    assert "paper_width" not in json.loads((out / "cost.json").read_text())
+
+
 # ---- wrong input: one line, exit code 2, nothing written
 
 
@@ -145,6 +178,7 @@ def test_a_terminated_search_resumes_to_the_same_result(arguments, finished, tmp
         (["--seed", "one"], "expected int"),
         (["--config", "/nowhere.yaml"], "nowhere.yaml"),
         (["--resume", "--overwrite"], "one of them"),
+        (["--accelerator", "gpu"], "torch finds none"),
         (["stray"], "Unexpected argument 'stray'"),
     ],
 )
@@ -181,7 +215,14 @@ def test_a_run_that_exists_is_not_touched(finished, arguments, capsys):
 def test_resuming_with_other_options_is_refused(finished, capsys):
     assert search_command("darts", ["--resume", "--search-epochs", "7", "--out", str(finished)]) == 2
     assert "was started with 2" in capsys.readouterr().err
-    assert search_command("pc_darts", ["--resume", "--out", str(finished)]) == 2
+    assert search_command("pc_darts", ["--resume", "--partial-channels", "2", "--out", str(finished)]) == 2
+    assert "is a run of darts" in capsys.readouterr().err
+
+
+def test_overwrite_with_wrong_data_keeps_the_earlier_run(finished, arguments, capsys):
+    more = ["--overwrite", "--data-root", "/nowhere", "--out", str(finished)]
+    assert search_command("darts", [*arguments, *more]) == 2
+    assert "nowhere" in capsys.readouterr().err and (finished / "weights.safetensors").exists()
 
 
 def test_overwrite_takes_run_folders_only(tmp_path):
@@ -222,23 +263,27 @@ def test_options_survive_their_file():
     assert options.people == 7 and options.search_epochs and options.space_options["channels"] == 8
     saved = yaml.safe_load(yaml.safe_dump(to_dict(options)))
     assert from_run(DartsOptions(resume=True), saved).search_epochs == options.search_epochs
-    with pytest.raises(ConfigError, match="unknown option"):
-        from_run(DartsOptions(), {"colour": 1})
+    wrong = [({"colour": 1}, "colour"), ({"seed": "one"}, "seed"), ({"search_epochs": [1]}, "search_epochs")]
+    for damaged, words in wrong:
+        with pytest.raises(ConfigError, match=words):
+            from_run(DartsOptions(), damaged)
 
 
 # ---- the other commands on a run
 
 
-def test_train_command_judges_the_saved_weights(finished, pictures, tmp_path, capsys):
+def test_train_command_judges_the_saved_weights(finished, tmp_path, capsys):
     out = tmp_path / "trained"
-    command = ["train", str(finished), "--data", "folder", "--data-root", str(pictures), "--epochs", "1"]
+    command = ["train", str(finished), "--epochs", "1"]  # on the run's own data
     assert facenas([*command, "--batch", "6", "--out", str(out)]) == 0
+    assert json.loads((out / "data.json").read_text())["name"] == "folder"
     assert (out / "metrics.json").exists() and "same metrics in a new process" in capsys.readouterr().out
     assert facenas([*command, "--out", str(out)]) == 2
 
 
 def test_profile_and_report_commands(finished, tmp_path, capsys):
-    assert facenas(["profile", str(finished / "architecture.json"), "--no-measure", "--json"]) in (0, 2)
+    assert facenas(["profile", str(finished / "architecture.json"), "--no-measure", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["operations"]["mac"] > 0
     page = tmp_path / "page.html"
     assert facenas(["report", str(finished), "--out", str(page)]) == 0
     assert page.exists()

@@ -112,7 +112,7 @@ def write_run(path: Path, seed: int = 1, acer: float = 0.118, half: float = 0.03
             "val_accuracy": 0.93 - 0.4 * decay - noise, "entropy": np.clip(1.15 - e / epochs, 0.2, 1),
             "skip_share": np.clip(e / epochs - 0.4, 0, 0.38).round(3),
             "none_share": np.clip(0.3 - e / epochs / 3, 0, 1),
-            "expected_macs": 5.2e7 + 6e6 * decay, "learning_rate": 0.025 * (1 + np.cos(np.pi * e / epochs)),
+            "derived_macs": 5.2e7 + 6e6 * decay, "learning_rate": 0.025 * (1 + np.cos(np.pi * e / epochs)),
             "seconds": 11.5 + noise, "macs_spent": (e + 1) * 3.1e11,
         }
     ).to_csv(path / "search.csv", index=False)  # fmt: skip
@@ -131,12 +131,12 @@ def write_baseline(path: Path, acer: float = 0.141, half: float = 0.038, candida
     pd.DataFrame(
         {
             "candidate": range(candidates), "val_loss": dice.uniform(0.3, 0.5, candidates),
-            "val_acer": dice.beta(4, 18, candidates), "val_auc": dice.uniform(0.8, 0.95, candidates),
+            "val_eer": dice.beta(4, 18, candidates), "val_auc": dice.uniform(0.8, 0.95, candidates),
             "macs": dice.uniform(3e7, 9e7, candidates), "seconds": 14.0,
             "macs_spent": (np.arange(candidates) + 1) * 3.9e11,
         }
     ).to_csv(path / "search.csv", index=False)  # fmt: skip
-    lines = [{"candidate": i, "choices": random_choices(i), "metrics": {"val_acer": 0.2}} for i in range(candidates)]
+    lines = [{"candidate": i, "choices": random_choices(i), "metrics": {"val_auc": 0.8}} for i in range(candidates)]
     (path / "architectures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_shared(path, choices, "random_search", {"channels": 16}, acer, half, 1)
     return path
@@ -201,7 +201,7 @@ def write_shared(
     pd.DataFrame(
         {
             "epoch": e, "train_loss": 0.6 * np.exp(-e / 6), "val_loss": 0.15 + 0.5 * np.exp(-e / 5),
-            "val_acer": 0.1 + 0.35 * np.exp(-e / 4), "val_auc": 0.95 - 0.4 * np.exp(-e / 4),
+            "val_eer": 0.1 + 0.35 * np.exp(-e / 4), "val_auc": 0.95 - 0.4 * np.exp(-e / 4),
             "learning_rate": 0.025 * (1 + np.cos(np.pi * e / 20)), "seconds": 7.0,
         }
     ).to_csv(path / "training.csv", index=False)  # fmt: skip

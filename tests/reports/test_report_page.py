@@ -185,8 +185,8 @@ def test_curves_draw_what_there_is(run_folder: Path) -> None:
     random = search_figure(run.baseline.search)
     assert random is not None and len(random.axes) == 2
     best = random.axes[1].get_lines()[0].get_ydata()
-    assert best[-1] == run.baseline.search["val_acer"].min() and (best[:-1] >= best[1:]).all()
-    assert candidates_figure(run.baseline.search.drop(columns="val_acer")) is None
+    assert best[-1] == run.baseline.search["val_auc"].max() and (best[:-1] <= best[1:]).all()
+    assert candidates_figure(run.baseline.search.drop(columns="val_auc")) is None
 
 
 def test_several_runs_share_a_page(

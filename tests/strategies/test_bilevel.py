@@ -24,8 +24,9 @@ def exact_gradient(train_loss, val_loss, weights, alphas, lr, momentum, buffers,
     return torch.autograd.grad(val_loss(moved), alphas)
 
 
+@pytest.mark.parametrize(("hessian", "tolerance"), [("exact", 1e-12), ("difference", 1e-6)])
 @pytest.mark.parametrize(("momentum", "weight_decay"), [(0.0, 0.0), (0.9, 1e-2)])
-def test_second_order_equals_exact_differentiation_of_a_small_model(momentum, weight_decay):
+def test_second_order_equals_differentiation_through_the_step(momentum, weight_decay, hessian, tolerance):
     torch.manual_seed(0)
     weights = {name: torch.randn(shape).double().requires_grad_() for name, shape in [("a", (5, 4)), ("b", (3, 5))]}
     alpha = torch.randn(2, 3).double().requires_grad_()
@@ -55,22 +56,25 @@ def test_second_order_equals_exact_differentiation_of_a_small_model(momentum, we
         momentum=momentum,
         buffers=buffers,
         weight_decay=weight_decay,
+        hessian=hessian,
         epsilon=1e-4,
     )
-    torch.testing.assert_close(found[0], exact[0], rtol=1e-6, atol=1e-9)
+    assert (found[0] - exact[0]).norm() <= tolerance * exact[0].norm()
     assert all(torch.equal(w, b) for w, b in zip(weights.values(), before, strict=True))
     # the Hessian term is there: without it the gradient is another one
     (direct,) = torch.autograd.grad(loss(1)(weights), alpha)
     assert (found[0] - direct).norm() > 0.01 * direct.norm()
 
 
-def test_second_order_equals_exact_differentiation_of_a_supernet():
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.double, 1e-9), (torch.float, 1e-2)])
+def test_hessian_term_of_a_supernet_is_exact_at_the_default_settings(dtype, tolerance):
+    """Kinks of ReLU and max-pooling and batch norms included, judged on the Hessian's term alone."""
     torch.manual_seed(1)
-    network = DARTS().mutate_model(build_space("autofas", channels=4, layout="R", nodes=2)).double()
+    network = DARTS().mutate_model(build_space("autofas", channels=8, layout="RN", nodes=2)).to(dtype)
     cells = [module for module in network.modules() if isinstance(module, MixedCell)]
-    alphas = [p for cell in cells for p in cell.arch_parameters()]
+    alphas = list(dict.fromkeys(p for cell in cells for p in cell.arch_parameters()))
     weights = {n: p for n, p in network.named_parameters() if not any(p is a for a in alphas)}
-    data = [(torch.randn(8, 3, 12, 12).double(), torch.randint(0, 2, (8,)).double()) for _ in range(2)]
+    data = [(torch.randn(8, 3, 20, 20, dtype=dtype), torch.randint(0, 2, (8,)).to(dtype)) for _ in range(2)]
 
     def loss(which, w):
         x, y = data[which]
@@ -78,17 +82,15 @@ def test_second_order_equals_exact_differentiation_of_a_supernet():
         return nn.functional.binary_cross_entropy_with_logits(output, y)
 
     zeros = [torch.zeros_like(w) for w in weights.values()]
+    values = list(weights.values())
     exact = exact_gradient(lambda w: loss(0, w), lambda w: loss(1, w), weights, alphas, 0.05, 0.0, zeros, 0.0)
-    found = unrolled_gradient(
-        lambda: loss(0, weights),
-        lambda: loss(1, weights),
-        list(weights.values()),
-        alphas,
-        learning_rate=0.05,
-        epsilon=1e-5,
-    )
-    for ours, reference in zip(found, exact, strict=True):
-        assert (ours - reference).norm() <= 1e-4 * reference.norm()
+    found = unrolled_gradient(lambda: loss(0, weights), lambda: loss(1, weights), values, alphas, learning_rate=0.05)
+    step = torch.autograd.grad(loss(0, weights), values)
+    moved = {name: w - 0.05 * g for (name, w), g in zip(weights.items(), step, strict=True)}
+    direct = torch.autograd.grad(loss(1, moved), alphas)
+    for ours, reference, first in zip(found, exact, direct, strict=True):
+        term = reference - first
+        assert term.norm() > 0 and (ours - first - term).norm() <= tolerance * term.norm()
 
 
 def test_no_validation_gradient_by_weights_leaves_the_direct_term():
@@ -135,4 +137,4 @@ def test_quiet_modules_log_nothing_and_get_their_logger_back():
 def test_budget_counts_the_passes():
     # a weight step: forward, and backward to inputs and weights; a first-order architecture step: one pass less
     assert one_shot_macs(100, batch_size=4, steps=5, searched_steps=2, order="first") == 400 * (3 * 5 + 2 * 2)
-    assert one_shot_macs(100, batch_size=4, steps=5, searched_steps=5, order="second") == 400 * 5 * (3 + 10)
+    assert one_shot_macs(100, batch_size=4, steps=5, searched_steps=5, order="second") == 400 * 5 * (3 + 13)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import nni
 import pytest
 import torch
+from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.evaluator.pytorch import Lightning, Trainer
 from nni.nas.evaluator.pytorch.lightning import ClassificationModule, DataLoader
 from nni.nas.execution import SequentialExecutionEngine
@@ -138,7 +140,7 @@ def test_architecture_parameters_are_saved_and_restored_by_name(task, tmp_path):
     names = {"alpha/reduce", "beta/reduce", "alpha/normal", "beta/normal"}
     assert saved["arch_parameters"].keys() == names
     assert set(saved["optimizer_states"][1]["param_groups"][0]["param_names"]) == names
-    with pytest.raises((ConfigError, RuntimeError)):  # a search with other parameters refuses it
+    with pytest.raises(ConfigError, match="architecture parameters"):  # a search with other parameters refuses it
         search(task, DARTS(), tmp_path, resume=True)
 
 
@@ -150,10 +152,12 @@ def test_damaged_checkpoint_is_replaced_by_the_one_before(task, tmp_path, capsys
     assert "damaged" in capsys.readouterr().out
 
 
-def test_warmup_leaves_the_architecture_alone(task):
-    start = search(task, PCDARTS(warmup_epochs=3), schedule=SCHEDULE).oneshot_module
+def test_warmup_leaves_the_architecture_alone(task, tmp_path):
+    with pytest.raises(InterruptedError):  # stopped at the end of the warm-up
+        search(task, strategy := PCDARTS(warmup_epochs=1), tmp_path, log_class=StopAfter)
+    start = strategy.oneshot_module
     torch.manual_seed(0)
-    fresh = PCDARTS(warmup_epochs=3)
+    fresh = PCDARTS(warmup_epochs=1)
     evaluator = task.search_evaluator(SCHEDULE, 0, accelerator="cpu")
     fresh.initialize(
         RawFormatModelSpace.from_model(build_space("autofas", **OPTIONS), evaluator), SequentialExecutionEngine()
@@ -174,6 +178,11 @@ def test_guard_returns_the_last_healthy_epoch(task):
     module = search(task, DARTS(guard=Collapsed())).oneshot_module
     assert [record["epoch"] for record in module.history] == [0, 1]  # the third epoch is not run
     assert module.result()["epoch"] == 0 and module.export() == module.history[0]["choices"]
+
+
+def test_a_warmup_as_long_as_the_search_is_refused(task):
+    with pytest.raises(ConfigError, match="nothing would be searched"):
+        search(task, PCDARTS())  # 12 epochs of warm-up by default, and the search has 3
 
 
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_batch(task):
@@ -268,6 +277,27 @@ def test_a_candidates_result_depends_on_its_choices_and_the_seed_only(task):
     results = [trial.judge(space.freeze(sample), seed=5) for _ in range(2)]
     assert results[0] == results[1]
     assert candidate_key(sample) == candidate_key(dict(reversed(sample.items())))
+
+
+def test_a_candidate_pays_for_every_pass_when_the_batch_is_larger_than_the_half(task):
+    space = build_space("autofas", **OPTIONS)
+    sample = {}
+    space.random(memo=sample)
+    train, val = task.search_halves(0)
+    result = CandidateTrial(task, WeightSchedule(2, 500), 0, accelerator="cpu").judge(space.freeze(sample), seed=1)
+    assert result["macs_spent"] == result["macs"] * (3 * 2 * len(train) + len(val))
+
+
+def test_a_budget_needs_an_evaluator_that_reports_the_cost():
+    space = RawFormatModelSpace.from_model(
+        build_space("autofas", **OPTIONS), FunctionalEvaluator(report_nothing_but_a_number)
+    )
+    with pytest.raises(ConfigError, match="macs_spent"):
+        RandomSearch(budget_macs=1.0)(space, SequentialExecutionEngine())
+
+
+def report_nothing_but_a_number(model):
+    nni.report_final_result(0.5)
 
 
 def test_random_search_runs_in_nnis_experiment(task, tmp_path):

@@ -21,7 +21,7 @@ from evaluators import datasets
 from evaluators.datasets import cache, portrait_pool, portraits
 from evaluators.datasets.base import SPLITS, ArraySource, FaceData, Split, make_card
 from evaluators.datasets.portrait_worker import KINDS, cut_out, mirrored, person_pictures
-from evaluators.datasets.shortcut import STATISTICS, global_statistics, shortcut_scores, threshold_at_eer
+from evaluators.datasets.shortcut import STATISTICS, global_statistics, shortcut_scores
 from searchspaces.errors import ConfigError, DatasetError, UnknownNameError
 
 
@@ -482,11 +482,6 @@ def test_statistics_are_what_their_names_say() -> None:
     values = dict(zip(STATISTICS, global_statistics(stripes)[0], strict=True))
     assert values["log gradient x"] == pytest.approx(0.0, abs=1e-5)
     assert values["log gradient y"] == pytest.approx(np.log(1e-6))
-
-
-def test_threshold_at_equal_errors() -> None:
-    scores, labels = np.array([0.1, 0.2, 0.6, 0.5, 0.8, 0.9]), np.array([0, 0, 0, 1, 1, 1])
-    assert threshold_at_eer(scores, labels) == 0.6  # one attack of three accepted, one live face of three rejected
 
 
 @pytest.fixture(autouse=True)

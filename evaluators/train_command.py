@@ -108,6 +108,8 @@ def _train(
     from .tasks import build_task
     from .train import train_architecture
 
+    if overwrite:
+        build_task(network.input_size[-1], options)  # fails before the earlier run is lost
     with open_run(folder, resume=resume, overwrite=overwrite), quiet_libraries(), terminate_as_interrupt():
         if resume:
             _check_same(options, read_config(folder))

@@ -14,9 +14,12 @@ OPEN_OPTIONS = [
     ("warmup_epochs", "not given", "PC-DARTS warms up for 15 of 50 epochs, DARTS not at all."),
     ("gradient_clip", "not given", "DARTS' value."),
 ]
+SCORES = {
+    "pixel": ("mean of the map of probabilities", "As DeepPixBiS does."),
+    "binary": ("probability of the map's mean logit", "What the binary loss trains."),
+}
 # what is fixed
 RULES = [
-    ("score", "mean of the map of probabilities", "As DeepPixBiS does."),
     ("threshold", "equal errors on the validation split", "As DeepPixBiS does; the test split decides nothing."),
     ("training of the result", "as in the search: SGD, cosine", "The paper gives no recipe for it."),
 ]
@@ -54,5 +57,7 @@ def open_choices(options: SearchOptions) -> list[dict[str, Any]]:
         rows.append(
             {"option": "partial channels", "value": "not used", "paper": "used", "why": "strategies.pc_darts does"}
         )
+    score = SCORES[options.supervision]
+    rows.append({"option": "score", "value": score[0], "paper": "not given", "why": score[1]})
     rows.extend({"option": option, "value": value, "paper": "not given", "why": why} for option, value, why in RULES)
     return rows

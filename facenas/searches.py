@@ -17,7 +17,7 @@ from evaluators.trial import CandidateTrial
 from hardware.counters import count
 from searchspaces import Architecture, build_space
 from strategies import DARTS, PCDARTS, CollapseGuard, RandomSearch
-from strategies.budget import one_shot_macs
+from strategies.budget import Gradient, one_shot_macs
 from strategies.record import CandidateLog, SearchLog
 
 from .options import DartsOptions, PCDartsOptions, RandomSearchOptions, SearchOptions
@@ -59,7 +59,8 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
     steps, pictures = steps_and_pictures(evaluator.train_dataloaders, evaluator.val_dataloaders)
     epochs = len(module.history)
     searched = max(0, epochs - module.warmup_epochs) * steps
-    spent = one_shot_macs(supernet_macs, pictures, epochs * steps, searched, module.order)
+    gradient: Gradient = "first" if module.order == "first" else module.hessian
+    spent = one_shot_macs(supernet_macs, pictures, epochs * steps, searched, gradient)
     result = module.result()
     found_by = {"epoch": result["epoch"], "order": module.order}
     return Found(result["choices"], found_by, guard_verdict(module.history, result), spent)

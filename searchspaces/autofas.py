@@ -102,10 +102,6 @@ class AutoFas(ModelSpace):
         """Names of the cell types that the layout uses, normal first."""
         return [name for letter, name in CELL_NAMES.items() if letter in self.layout]
 
-    def map_size(self) -> int:
-        """Side of the output map: every reduction halves and rounds up."""
-        return map_size(self.image_size, self.layout)
-
     def sizes(self) -> dict[str, int]:
         """Three ways to count the space (the paper prints "2 x 6^14"), for all cell types together.
 

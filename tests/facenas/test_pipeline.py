@@ -279,6 +279,8 @@ def test_train_command_judges_the_saved_weights(finished, tmp_path, capsys):
     assert json.loads((out / "data.json").read_text())["name"] == "folder"
     assert (out / "metrics.json").exists() and "same metrics in a new process" in capsys.readouterr().out
     assert facenas([*command, "--out", str(out)]) == 2
+    lost = ["--overwrite", "--data", "folder", "--data-root", "/nowhere", "--out", str(out)]
+    assert facenas([*command, *lost]) == 2 and (out / "weights.safetensors").exists()
 
 
 def test_profile_and_report_commands(finished, tmp_path, capsys):

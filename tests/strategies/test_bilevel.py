@@ -136,5 +136,6 @@ def test_quiet_modules_log_nothing_and_get_their_logger_back():
 
 def test_budget_counts_the_passes():
     # a weight step: forward, and backward to inputs and weights; a first-order architecture step: one pass less
-    assert one_shot_macs(100, batch_size=4, steps=5, searched_steps=2, order="first") == 400 * (3 * 5 + 2 * 2)
-    assert one_shot_macs(100, batch_size=4, steps=5, searched_steps=5, order="second") == 400 * 5 * (3 + 13)
+    assert one_shot_macs(100, batch_size=4, steps=5, searched_steps=2, gradient="first") == 400 * (3 * 5 + 2 * 2)
+    assert one_shot_macs(100, batch_size=4, steps=5, searched_steps=5, gradient="exact") == 400 * 5 * (3 + 13)
+    assert one_shot_macs(100, batch_size=4, steps=5, searched_steps=5, gradient="difference") == 400 * 5 * (3 + 10)

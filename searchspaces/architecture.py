@@ -159,6 +159,8 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         raise ArchitectureError(f"Cannot read the weights {path}: {error}.") from error
     try:
         network.load_state_dict(state)
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{path}: {error}") from error
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise ArchitectureError(f"The weights {path} belong to another network: {reason}") from error

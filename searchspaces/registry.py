@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nni.nas.nn.pytorch import ModelSpace
 
 # modules that register the shipped spaces, imported when a space is first asked for
-SHIPPED = {"autofas": "searchspaces.autofas"}
+SHIPPED = {"autofas": "searchspaces.autofas", "pta": "searchspaces.pta"}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Sampler
 
 from searchspaces.errors import DatasetError
 
+from .augmentation import find_augmentation
 from .datasets.base import Split
 
 
@@ -49,10 +50,15 @@ class EpochBatches(Sampler[BatchKey]):
 
 
 class TrainingBatches(Dataset):
-    """Random crops and mirror images: ``BatchKey -> pictures (N, 3, S, S) in [-1, 1], labels (N,) of 0 and 1``."""
+    """Random crops and mirror images: ``BatchKey -> pictures (N, 3, S, S) in [-1, 1], labels (N,) of 0 and 1``.
 
-    def __init__(self, split: Split, image_size: int, seed: int) -> None:
-        self.split, self.image_size, self.seed = split, image_size, seed
+    Args:
+        augmentation: what is done to the crops after that, see `augmentation.AUGMENTATIONS`.
+    """
+
+    def __init__(self, split: Split, image_size: int, seed: int, augmentation: str = "crop") -> None:
+        find_augmentation(augmentation)
+        self.split, self.image_size, self.seed, self.augmentation = split, image_size, seed, augmentation
 
     def __getitem__(self, key: BatchKey) -> tuple[Tensor, Tensor]:
         random = np.random.default_rng([self.seed, key.epoch, key.number])
@@ -64,7 +70,11 @@ class TrainingBatches(Dataset):
         for picture, top, left, flip in zip(pictures, tops, lefts, flips, strict=True):
             crop = picture[:, top : top + self.image_size, left : left + self.image_size]
             crops.append(crop.flip(-1) if flip else crop)
-        return normalise(torch.stack(crops)), torch.from_numpy(self.split.labels[key.indices]).float()
+        batch = torch.stack(crops)
+        augment = find_augmentation(self.augmentation)
+        if augment is not None:
+            batch = augment(batch, random)  # after the crops, whose draws stay the same with any augmentation
+        return normalise(batch), torch.from_numpy(self.split.labels[key.indices]).float()
 
 
 def normalise(pictures: Tensor) -> Tensor:
@@ -78,11 +88,13 @@ def centre_crop(pictures: Tensor, image_size: int) -> Tensor:
     return pictures[..., top : top + image_size, left : left + image_size]
 
 
-def training_loader(split: Split, image_size: int, batch_size: int, seed: int, workers: int = 0) -> DataLoader:
+def training_loader(
+    split: Split, image_size: int, batch_size: int, seed: int, workers: int = 0, augmentation: str = "crop"
+) -> DataLoader:
     """A loader of augmented batches, new every epoch (see `EpochBatches`)."""
     batches = EpochBatches(len(split), batch_size, seed)
     return DataLoader(
-        TrainingBatches(split, image_size, seed),
+        TrainingBatches(split, image_size, seed, augmentation),
         sampler=batches,
         batch_size=None,
         num_workers=workers,

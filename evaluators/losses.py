@@ -30,3 +30,17 @@ def binary_loss(logits: Tensor, labels: Tensor) -> Tensor:
         labels: ``(N,)``, 1 for live, 0 for attack.
     """
     return F.binary_cross_entropy_with_logits(logits.mean(dim=(1, 2, 3)), labels.to(logits.dtype))
+
+
+def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of two classes, Eq. 1 of the PTA paper: ``-log(exp(x_y) / sum_i exp(x_i))``, the batch's mean.
+
+    The equation is printed with an exponential around the denominator's sum, ``exp(sum_i x_i)``, and with a sum over
+    all classes in place of the true one. Taken literally it is linear in the logits and has no minimum; the text says
+    "Cross Entropy", which this is.
+
+    Args:
+        logits: ``(N, 2)``; class 1 is live, 0 an attack.
+        labels: ``(N,)``, 1 for live, 0 for attack.
+    """
+    return F.cross_entropy(logits, labels.long())

@@ -6,12 +6,13 @@ A score is high for live. A picture passes if its score is at least the threshol
     BPCER  share of live (bona fide) pictures that do not pass
 
 ISO reports the largest APCER over the attack types; the Auto-FAS paper does not say, and most papers pool all attacks.
-Both are given: ``apcer`` and ``acer`` pool, ``apcer_max`` and ``acer_iso`` take the largest.
+Both are given: ``apcer`` and ``acer`` pool, ``apcer_max`` and ``acer_iso`` take the largest. The PTA paper prints the
+two names the other way round, see `swap_error_names`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,3 +133,17 @@ def metrics_with_intervals(
         result[name] = {"value": number, "low": float(low), "high": float(high)}
     result["threshold"] = {"value": threshold, "low": None, "high": None}
     return result
+
+
+def swap_error_names(row: Mapping[str, float]) -> dict[str, float]:
+    """A row of the PTA paper's Table 3 under ISO's names: ``apcer`` and ``bpcer`` change places, the rest stays.
+
+    The paper defines APCER = FP / (FP + TN) and BPCER = FN / (FN + TP) (Eq. 2 and 3) and calls a spoof positive, so its
+    APCER counts live faces that are flagged, which ISO calls BPCER. Its own accuracies agree: they are
+    1 - (w e_spoof + (1 - w) e_live) in all rows, w the share of attacks in the test split, with its BPCER as e_spoof.
+    ACER is the mean of both and does not change.
+
+    Raises:
+        KeyError: if the row lacks one of the two.
+    """
+    return {**row, "apcer": row["bpcer"], "bpcer": row["apcer"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from searchspaces.errors import UnknownNameError
 
@@ -27,6 +27,10 @@ class Recipe:
         train_batch: its batch size.
         train_learning_rate: its learning rate at the start of the cosine.
         weight_decay: of the weights, in the search and in the training.
+        optimizer: of the weights, sgd or adam.
+        decay: of the learning rate of the weights, cosine or constant.
+        supervision: what the task's loss compares, see `antispoofing.AntiSpoofing`.
+        augmentation: of training pictures.
         candidate_epochs: epochs that random search trains a candidate for.
     """
 
@@ -43,8 +47,28 @@ class Recipe:
     train_batch: int = 256
     train_learning_rate: float = 0.05
     weight_decay: float = 1e-4
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    decay: Literal["cosine", "constant"] = "cosine"
+    supervision: str = "pixel"
+    augmentation: str = "crop"
     candidate_epochs: int = 10
 
+
+PTA_PAPER = Recipe(
+    people=None,
+    search_epochs=20,
+    search_batch=32,
+    warmup_epochs=0,
+    search_learning_rate=1e-4,
+    train_epochs=20,
+    train_batch=32,
+    train_learning_rate=1e-4,
+    weight_decay=0.0,
+    optimizer="adam",
+    decay="constant",
+    supervision="cross_entropy",
+    augmentation="colour",
+)
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "autofas": {
@@ -62,7 +86,25 @@ RECIPES: dict[str, dict[str, Recipe]] = {
             train_batch=16,
             candidate_epochs=3,
         ),
-    }
+    },
+    "pta": {
+        # section 4 of the paper; the learning rate's decay is not given there
+        "paper": PTA_PAPER,
+        "quick": replace(
+            PTA_PAPER,
+            people=200,
+            search_epochs=20,
+            search_batch=16,
+            warmup_epochs=1,
+            search_learning_rate=1e-3,
+            arc_learning_rate=5e-2,
+            train_epochs=20,
+            train_batch=16,
+            train_learning_rate=1e-3,
+            decay="cosine",
+            candidate_epochs=3,
+        ),
+    },
 }
 # a user's own space starts from these; its own constructor's defaults are its widths
 GENERAL = {name: replace(recipe, search_space={}, train_space={}) for name, recipe in RECIPES["autofas"].items()}
@@ -80,15 +122,12 @@ def find_recipe(space: str, name: str, data: str = "portraits") -> Recipe:
     return recipes[name] if data.startswith("portraits") else replace(recipes[name], people=None)
 
 
-# what section 3.3 of the Auto-FAS paper gives; the other values of the recipe "paper" are ours
-GIVEN_BY_PAPER = (
-    "search_epochs",
-    "search_batch",
-    "search_learning_rate",
-    "arc_learning_rate",
-    "arc_weight_decay",
-    "weight_decay",
-)
+# what the space's paper gives (Auto-FAS in section 3.3, PTA in section 4); other values of the recipe "paper" are ours
+WEIGHT_TRAINING = ("search_epochs", "search_batch", "search_learning_rate", "optimizer", "supervision", "augmentation")
+GIVEN_BY_PAPER = {
+    "autofas": (*WEIGHT_TRAINING[:5], "arc_learning_rate", "arc_weight_decay", "weight_decay"),
+    "pta": WEIGHT_TRAINING,
+}
 
 
 def deviations(options: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -99,8 +138,9 @@ def deviations(options: Mapping[str, Any]) -> list[dict[str, Any]]:
         called ``paper`` fills a gap.
     """
     paper = asdict(find_recipe(options["space"], "paper", options["data"]))
+    given = GIVEN_BY_PAPER.get(options["space"], ())
     return [
-        {"option": key, "value": options[key], "paper": paper[key] if key in GIVEN_BY_PAPER else "not given"}
+        {"option": key, "value": options[key], "paper": paper[key] if key in given else "not given"}
         for key in paper
         if key in options and options[key] != paper[key]
     ]

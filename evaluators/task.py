@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from .augmentation import find_augmentation
 from .batches import centre_crop, check_size, normalise, training_loader
 from .datasets.base import FaceData, Split
+from .metrics import area_under_curve, equal_error_rate
 
 
 @dataclass(frozen=True)
 class WeightSchedule:
-    """How weights are trained: SGD with momentum, the learning rate falling along a cosine to zero.
+    """How weights are trained.
 
-    The optimizer is that of the Auto-FAS paper's section 3.3.
+    By default SGD with momentum, the learning rate falling along a cosine to zero, as in section 3.3 of the Auto-FAS
+    paper; ``adam`` has no use for ``momentum`` (its own betas are torch's), and ``constant`` keeps the learning rate.
     """
 
     epochs: int
@@ -30,6 +33,8 @@ class WeightSchedule:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     gradient_clip: float = 5.0
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    decay: Literal["cosine", "constant"] = "cosine"
 
 
 class Task(ABC):
@@ -41,9 +46,10 @@ class Task(ABC):
 
     name: str
 
-    def __init__(self, data: FaceData, image_size: int) -> None:
+    def __init__(self, data: FaceData, image_size: int, augmentation: str = "crop") -> None:
         check_size(data.image_size, image_size, data.name)
-        self.data, self.image_size = data, image_size
+        find_augmentation(augmentation)
+        self.data, self.image_size, self.augmentation = data, image_size, augmentation
 
     @abstractmethod
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -69,15 +75,22 @@ class Task(ABC):
 
     def loader(self, split: Split, batch_size: int, seed: int) -> DataLoader:
         """Augmented batches of a split."""
-        return training_loader(split, self.image_size, batch_size, seed)
+        return training_loader(split, self.image_size, batch_size, seed, augmentation=self.augmentation)
 
     def module(self, schedule: WeightSchedule) -> TaskModule:
         """The LightningModule that trains a network for this task."""
         return TaskModule(self, schedule)
 
-    def search_evaluator(self, schedule: WeightSchedule, seed: int, **trainer_options: Any) -> Lightning:
-        """The evaluator of a one-shot search, for ``NasExperiment(space, evaluator, strategy)``."""
-        weights_half, architecture_half = self.search_halves(seed)
+    def search_evaluator(
+        self, schedule: WeightSchedule, seed: int, halves: tuple[Split, Split] | None = None, **trainer_options: Any
+    ) -> Lightning:
+        """The evaluator of a one-shot search, for ``NasExperiment(space, evaluator, strategy)``.
+
+        Args:
+            halves: pictures for the weights and for the architecture; `search_halves` by default.
+            trainer_options: of Lightning's Trainer.
+        """
+        weights_half, architecture_half = halves or self.search_halves(seed)
         options = {"max_epochs": schedule.epochs, "logger": False, "enable_checkpointing": False, **TRAINER_OPTIONS}
         return Lightning(
             self.module(schedule),
@@ -98,6 +111,16 @@ class Task(ABC):
             outputs.append(network(batch).float().cpu())
         network.train(was_training)
         return torch.cat(outputs)
+
+    def validation(self, network: nn.Module, split: Split) -> dict[str, float]:
+        """``loss``, ``eer`` and ``auc`` of a network on a split, without intervals: to follow or compare trainings."""
+        outputs = self.predict(network, split)
+        scores = self.scores(outputs).double().numpy()
+        return {
+            "loss": self.loss(outputs, torch.from_numpy(split.labels)).item(),
+            "eer": equal_error_rate(scores, split.labels),
+            "auc": area_under_curve(scores, split.labels),
+        }
 
     def split_scores(self, network: nn.Module, split: Split) -> NDArray[np.float64]:
         """Scores of all pictures of a split, ``(N,)``."""
@@ -142,11 +165,14 @@ class TaskModule(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         schedule = self.schedule
-        optimizer = torch.optim.SGD(
-            [p for p in self.parameters() if p.requires_grad],
-            schedule.learning_rate,
-            momentum=schedule.momentum,
-            weight_decay=schedule.weight_decay,
-        )
+        weights = [p for p in self.parameters() if p.requires_grad]
+        options: dict[str, Any] = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
+        optimizer: torch.optim.Optimizer
+        if schedule.optimizer == "adam":
+            optimizer = torch.optim.Adam(weights, **options)
+        else:
+            optimizer = torch.optim.SGD(weights, momentum=schedule.momentum, **options)
+        if schedule.decay == "constant":
+            return {"optimizer": optimizer}
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "epoch"}}

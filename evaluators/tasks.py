@@ -16,11 +16,12 @@ def build_task(image_size: int, options: Mapping[str, Any], progress: bool = Tru
 
     Args:
         image_size: what the network takes.
-        options: ``data``, ``data_root``, ``people``, ``data_seed``, ``supervision``, as in a run's config.yaml.
+        options: ``data``, ``data_root``, ``people``, ``data_seed``, ``supervision``, ``augmentation``,
+            as in a run's config.yaml.
         progress: show a progress bar while data is made.
 
     Raises:
-        FacenasError: for an unknown data set, or one that is incomplete.
+        FacenasError: for an unknown data set, or one that is incomplete; an unknown supervision or augmentation.
     """
     from .antispoofing import AntiSpoofing
 
@@ -31,4 +32,5 @@ def build_task(image_size: int, options: Mapping[str, Any], progress: bool = Tru
         seed=options.get("data_seed", 0),
         progress=progress,
     )
-    return AntiSpoofing(data, image_size, options.get("supervision", "pixel"))
+    supervision, augmentation = options.get("supervision", "pixel"), options.get("augmentation", "crop")
+    return AntiSpoofing(data, image_size, supervision, augmentation)

@@ -28,7 +28,6 @@ from searchspaces.files import write_json, write_text
 
 from .checkpoint import EpochCheckpoint, latest_checkpoint
 from .datasets.base import Split
-from .metrics import area_under_curve, equal_error_rate
 from .task import TRAINER_OPTIONS, Task, TaskModule, WeightSchedule
 
 EpochHook = Callable[[dict[str, Any]], None]
@@ -53,15 +52,11 @@ class TrainingLog(EpochCheckpoint):
         self.rows = list(state_dict["rows"])
 
     def record(self, trainer: pl.Trainer, pl_module: Any, seconds: float) -> None:
-        val = self.task.data.splits["val"]
-        outputs = self.task.predict(pl_module.model, val)
-        scores = self.task.scores(outputs).double().numpy()
+        figures = self.task.validation(pl_module.model, self.task.data.splits["val"])
         row = {
             "epoch": trainer.current_epoch,
             "train_loss": pl_module.mean_loss(),
-            "val_loss": self.task.loss(outputs, torch.from_numpy(val.labels)).item(),
-            "val_eer": equal_error_rate(scores, val.labels),
-            "val_auc": area_under_curve(scores, val.labels),
+            **{f"val_{name}": value for name, value in figures.items()},
             "learning_rate": pl_module.epoch_learning_rate,
             "seconds": round(seconds, 3),
         }

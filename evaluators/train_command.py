@@ -13,7 +13,8 @@ def main(
     data_seed: int | None = None,
     people: int | None = None,
     recipe: str = "quick",
-    supervision: Literal["pixel", "binary"] | None = None,
+    supervision: Literal["pixel", "binary", "cross_entropy"] | None = None,
+    augmentation: Literal["crop", "colour"] | None = None,
     out: str | None = None,
     seed: int = 0,
     epochs: int | None = None,
@@ -33,7 +34,8 @@ def main(
         data_seed: seed of generated data; the run's, else 0.
         people: how many people of the data set are used; the run's, else from the recipe.
         recipe: hyper-parameters by name, quick or paper.
-        supervision: pixel-wise binary, or binary cross-entropy; the run's, else pixel.
+        supervision: what the loss compares; the run's, else the recipe's.
+        augmentation: of training pictures; the run's, else the recipe's.
         out: the run folder; runs/train-SPACE-SEED by default.
         seed: seed of the weights and the data order.
         epochs: from the recipe by default.
@@ -60,6 +62,8 @@ def main(
         defaults.train_batch if batch is None else batch,
         defaults.train_learning_rate if learning_rate is None else learning_rate,
         weight_decay=defaults.weight_decay,
+        optimizer=defaults.optimizer,
+        decay=defaults.decay,
     )
     if schedule.epochs < 1 or schedule.batch_size < 1 or schedule.learning_rate <= 0:
         raise ConfigError("epochs and batch must be at least 1, and learning_rate above 0.")
@@ -70,7 +74,8 @@ def main(
         "data_seed": run.get("data_seed", 0) if data_seed is None else data_seed,
         "people": run.get("people", defaults.people) if people is None else people,
         "recipe": recipe,
-        "supervision": supervision or run.get("supervision", "pixel"),
+        "supervision": supervision or run.get("supervision", defaults.supervision),
+        "augmentation": augmentation or run.get("augmentation", defaults.augmentation),
         "seed": seed,
         "epochs": schedule.epochs,
         "batch": schedule.batch_size,

@@ -15,7 +15,6 @@ from torch import nn
 
 from hardware.counters import count
 
-from .metrics import area_under_curve, equal_error_rate
 from .task import Task, WeightSchedule
 from .train import fit
 
@@ -72,16 +71,12 @@ class CandidateTrial:
             reset_parameters(network)
         macs = count(network, (3, self.task.image_size, self.task.image_size))
         fit(network, self.task, self.schedule, train, seed, accelerator=self.accelerator)
-        outputs = self.task.predict(network, val)
-        scores = self.task.scores(outputs).double().numpy()
-        auc = area_under_curve(scores, val.labels)
+        figures = self.task.validation(network, val)
         sampler: Any = self.task.loader(train, self.schedule.batch_size, seed).sampler
         trained = self.schedule.epochs * len(sampler) * sampler.batch_size
         return {
-            "default": auc,
-            "val_auc": auc,
-            "val_eer": equal_error_rate(scores, val.labels),
-            "val_loss": self.task.loss(outputs, torch.from_numpy(val.labels)).item(),
+            "default": figures["auc"],
+            **{f"val_{name}": figures[name] for name in ("auc", "eer", "loss")},
             "macs": float(macs),
             "macs_spent": float(macs * (TRAINING * trained + FORWARD * len(val))),
         }

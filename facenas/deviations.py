@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .options import SearchOptions
+from .options import SearchOptions, SinglePathOptions
 
 # option, what the paper says of it, the reason for our default
 OPEN_OPTIONS = [
@@ -17,11 +17,25 @@ OPEN_OPTIONS = [
 SCORES = {
     "pixel": ("mean of the map of probabilities", "As DeepPixBiS does."),
     "binary": ("probability of the map's mean logit", "What the binary loss trains."),
+    "cross_entropy": ("softmax probability of live", "What the loss trains."),
 }
-# what is fixed
-RULES = [
-    ("threshold", "equal errors on the validation split", "As DeepPixBiS does; the test split decides nothing."),
-    ("training of the result", "as in the search: SGD, cosine", "The paper gives no recipe for it."),
+# what is fixed: option, value, the reason
+THRESHOLD = ("threshold", "equal errors on the validation split", "As DeepPixBiS does; the test split decides nothing.")
+RULES = {
+    "autofas": [
+        THRESHOLD,
+        ("training of the result", "as in the search: SGD, cosine", "The paper gives no recipe for it."),
+    ],
+    "pta": [
+        THRESHOLD,
+        ("colour jitter and ISO noise", "albumentations' default strengths", "The paper names the two, no strengths."),
+        ("pictures", "random crop and mirror image too", "The paper names neither; small data sets need them."),
+    ],
+}
+# a sampled training of PTA besides: option, paper, the reason
+SAMPLED = [
+    ("validated", "HHH (Fig. 2)", "The epoch with this configuration's lowest validation EER is kept."),
+    ("recalibrate", "not mentioned", "Shown beside the statistics of the training, which are the paper's."),
 ]
 WHY = {"quick": "quick recipe: two CPU cores, minutes"}
 SET = "set for this run"
@@ -53,11 +67,18 @@ def open_choices(options: SearchOptions) -> list[dict[str, Any]]:
         value = getattr(options, option, None)
         if value is not None:
             rows.append({"option": option, "value": value, "paper": paper, "why": why})
-    if not hasattr(options, "partial_channels"):
+    if options.space == "pta" and isinstance(options, SinglePathOptions):
+        for option, paper, why in SAMPLED:
+            rows.append({"option": option, "value": getattr(options, option), "paper": paper, "why": why})
+        if options.uniform or options.sampling:
+            value = "all alike" if options.uniform else options.sampling
+            rows.append({"option": "sampling", "value": value, "paper": "Table 2", "why": SET})
+    if options.space == "autofas" and not hasattr(options, "partial_channels"):
         rows.append(
             {"option": "partial channels", "value": "not used", "paper": "used", "why": "strategies.pc_darts does"}
         )
-    score = SCORES[options.supervision]
+    score = SCORES[options.supervision or recipe.supervision]
+    rules = RULES.get(options.space, [THRESHOLD])
     rows.append({"option": "score", "value": score[0], "paper": "not given", "why": score[1]})
-    rows.extend({"option": option, "value": value, "paper": "not given", "why": why} for option, value, why in RULES)
+    rows.extend({"option": option, "value": value, "paper": "not given", "why": why} for option, value, why in rules)
     return rows

@@ -25,7 +25,9 @@ class SearchOptions:
         data_seed: seed of generated data.
         people: how many people of the data set are used.
         recipe: hyper-parameters by name; quick for two CPU cores, paper for a GPU and licensed data.
-        supervision: pixel-wise binary (Eq. 6 of the Auto-FAS paper) or binary cross-entropy (its Table 3).
+        supervision: pixel-wise binary (Eq. 6 of the Auto-FAS paper) or binary (its Table 3) for maps of logits,
+            cross_entropy for two logits (Eq. 1 of the PTA paper).
+        augmentation: of training pictures: crop and mirror, or colour (with colour jitter and ISO noise too).
         seed: seed of weights, architecture parameters, data order and choices.
         out: the run folder; runs/SPACE-STRATEGY-SEED by default.
         resume: go on with the run in the folder, with its own options.
@@ -45,6 +47,8 @@ class SearchOptions:
         train_batch: batch size of the training of the result.
         train_learning_rate: learning rate of the training of the result.
         weight_decay: weight decay of the weights.
+        optimizer: of the weights, in the search and in the training.
+        decay: how the learning rate of the weights falls.
         gradient_clip: largest norm of the weights' gradient, in the search and in the training.
         candidate_epochs: epochs that random search trains a candidate for.
     """
@@ -55,7 +59,8 @@ class SearchOptions:
     data_seed: int = 0
     people: int | None = None
     recipe: str = "quick"
-    supervision: Literal["pixel", "binary"] = "pixel"
+    supervision: Literal["pixel", "binary", "cross_entropy"] | None = None
+    augmentation: Literal["crop", "colour"] | None = None
     seed: int = 0
     out: str | None = None
     resume: bool = False
@@ -75,6 +80,8 @@ class SearchOptions:
     train_batch: int | None = None
     train_learning_rate: float | None = None
     weight_decay: float | None = None
+    optimizer: Literal["sgd", "adam"] | None = None
+    decay: Literal["cosine", "constant"] | None = None
     gradient_clip: float = 5.0
     candidate_epochs: int | None = None
 
@@ -130,9 +137,30 @@ class RandomSearchOptions(SearchOptions):
     max_candidates: int | None = None
 
 
+@dataclass(frozen=True)
+class SinglePathOptions(SearchOptions):
+    """Options of sampled single paths.
+
+    Args:
+        sampling: configurations and how likely each is drawn, such as '{"HHH": 0.5, "LLL": 0.5}'; on pta Table 2 of
+            its paper by default, on other spaces all points alike.
+        uniform: draw all points of the space alike.
+        validated: on pta the configuration that is judged after every epoch; its best epoch is kept.
+        recalibrate: on pta which configurations are judged once more with batch-norm statistics of their own.
+        judged_paths: on other spaces, how many random paths are judged with the trained weights to find the result.
+    """
+
+    sampling: dict[str, float] = field(default_factory=dict)
+    uniform: bool = False
+    validated: str = "HHH"
+    recalibrate: Literal["none", "reported", "all"] = "reported"
+    judged_paths: int = 40
+
+
 OPTIONS: dict[str, type[SearchOptions]] = {
     "darts": DartsOptions,
     "pc_darts": PCDartsOptions,
+    "single_path": SinglePathOptions,
     "random_search": RandomSearchOptions,
 }
 
@@ -153,7 +181,7 @@ def resolve(options: SearchOptions) -> SearchOptions:
     changes["train_options"] = {**recipe["train_space"], **options.train_options}
     resolved = replace(options, **changes)
     counts = ("search_epochs", "search_batch", "train_epochs", "train_batch", "candidate_epochs", "people", "threads")
-    for name in (*counts, "max_candidates"):
+    for name in (*counts, "max_candidates", "judged_paths"):
         _require(resolved, name, lambda value: value >= 1, "at least 1")
     for name in (
         "search_learning_rate",

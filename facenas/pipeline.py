@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DESCRIPTIONS = {
     "darts": "Search with DARTS: all operations of all edges, weighted and trained together.",
     "pc_darts": "Search with PC-DARTS: operations see a part of the channels, and edges have weights.",
+    "single_path": "Sampled single path: one network with all branches, every iteration trains one path of it.",
     "random_search": "Random search with a computing budget: the baseline of all others.",
 }
 
@@ -67,7 +68,7 @@ def run_search(strategy: str, options: SearchOptions) -> int:
         if not options.resume:
             write_config(folder, to_dict(options))
         try:
-            Stages(strategy, options, folder, Reporter()).run()
+            stages_of(strategy, options)(strategy, options, folder, Reporter()).run()
         except FacenasError:
             if not (options.resume or (folder / "data.json").exists()):
                 shutil.rmtree(folder)  # nothing has begun yet, so the corrected command finds its folder free
@@ -116,6 +117,17 @@ def check_space(options: SearchOptions) -> None:
         raise ConfigError(
             f"partial_channels is {parts}, but must split the {channels} channels of a cell into parts of at least 2."
         )
+
+
+def stages_of(strategy: str, options: SearchOptions) -> type[Stages]:
+    """What follows the search: most results are trained anew, a network that is trained once is judged as it is."""
+    from searchspaces.registry import find_space
+
+    if strategy == "single_path" and getattr(find_space(options.space).space_class, "trained_once", False):
+        from .adaptive import AdaptiveStages
+
+        return AdaptiveStages
+    return Stages
 
 
 def build_task(options: SearchOptions) -> Task:
@@ -194,7 +206,7 @@ class Stages:
 
         self._write_provenance()
         with self.reporter.timed(self.seconds, "search"):
-            run = searches.random if self.strategy == "random_search" else searches.one_shot
+            run = searches.SEARCHES.get(self.strategy, searches.one_shot)
             found = run(self.options, task, self.folder, self.reporter)
         self.provenance["guard"] = found.guard
         self.provenance["search_macs"] = found.macs_spent
@@ -219,18 +231,12 @@ class Stages:
         """The result's weights and error rates; ``weights.safetensors``, ``training.csv``, ``metrics.json``."""
         if (self.folder / "metrics.json").exists():
             return
-        from evaluators.task import WeightSchedule
+        from evaluators.configurations import acer_of
         from evaluators.train import train_architecture
 
-        options = self.options
-        assert options.train_epochs and options.train_batch and options.train_learning_rate
-        schedule = WeightSchedule(
-            options.train_epochs,
-            options.train_batch,
-            options.train_learning_rate,
-            weight_decay=options.weight_decay or 0.0,
-            gradient_clip=options.gradient_clip,
-        )
+        from .searches import train_schedule
+
+        options, schedule = self.options, train_schedule(self.options)
         with (
             self.reporter.timed(self.seconds, "train"),
             self.reporter.epochs("train", schedule.epochs) as show,
@@ -246,9 +252,7 @@ class Stages:
                 accelerator=options.accelerator,
             )
         self._write_provenance()
-        acer = metrics["acer"]
-        interval = f"{100 * (acer['low'] or 0):.1f} to {100 * (acer['high'] or 0):.1f}"
-        self.reporter.line("test", f"ACER {100 * (acer['value'] or 0):.1f} % (95 % interval {interval}), new people")
+        self.reporter.line("test", f"{acer_of(metrics)}, new people")
 
     def measure(self, architecture: Architecture) -> None:
         """What the result costs; ``cost.json`` and ``network.onnx``."""

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import RawFormatModelSpace
 
 from evaluators.checkpoint import latest_checkpoint
+from evaluators.configurations import recalibrated
+from evaluators.datasets.base import Split
 from evaluators.task import Task, WeightSchedule
 from evaluators.trial import CandidateTrial
 from hardware.counters import count
 from searchspaces import Architecture, build_space
-from strategies import DARTS, PCDARTS, CollapseGuard, RandomSearch
-from strategies.budget import Gradient, one_shot_macs
-from strategies.record import CandidateLog, SearchLog
+from searchspaces.architecture import load_weights
+from searchspaces.errors import ConfigError
+from searchspaces.files import write_text
+from strategies import DARTS, PCDARTS, CollapseGuard, RandomSearch, SinglePath
+from strategies.budget import WEIGHT_STEP, Gradient, one_shot_macs
+from strategies.paths import random_choices, run_path
+from strategies.record import CandidateLog, PathLog, SearchLog
+from strategies.single_path import expected_macs as expected_macs
 
-from .options import DartsOptions, PCDartsOptions, RandomSearchOptions, SearchOptions
+from .options import DartsOptions, PCDartsOptions, RandomSearchOptions, SearchOptions, SinglePathOptions
 
 if TYPE_CHECKING:
     from searchspaces.console import Reporter
@@ -86,10 +95,9 @@ def guard_verdict(history: list[dict[str, Any]], result: Mapping[str, Any]) -> d
     }
 
 
-def steps_and_pictures(train: Any, val: Any) -> tuple[int, int]:
-    """Steps of an epoch and pictures of a half step: Lightning repeats the shorter of the two loaders."""
-    pictures = max(loader.sampler.batch_size for loader in (train, val))
-    return max(len(train), len(val)), pictures
+def steps_and_pictures(*loaders: Any) -> tuple[int, int]:
+    """Steps of an epoch and pictures of a (half) step: Lightning repeats the shorter of two loaders."""
+    return max(len(loader) for loader in loaders), max(loader.sampler.batch_size for loader in loaders)
 
 
 def random(options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
@@ -115,6 +123,88 @@ def random(options: SearchOptions, task: Task, folder: Path, reporter: Reporter)
     best = next(iter(strategy.list_models(limit=1))).sample
     found_by = {"candidates": strategy.candidates, "budget_macs": budget, "selected_by": "val_auc"}
     return Found(best, found_by, {"verdict": "healthy", "reason": None}, strategy.spent)
+
+
+def train_paths(
+    options: SinglePathOptions,
+    task: Task,
+    folder: Path,
+    reporter: Reporter,
+    halves: tuple[Split, Split] | None = None,
+    validate: Callable[[Any], Mapping[str, float]] | None = None,
+) -> SinglePath:
+    """Train a network whose paths are sampled, from its last checkpoint if the folder has one.
+
+    Args:
+        halves: pictures for the weights and for the choice of a path; the task's halves by default.
+        validate: judges the network after every epoch; the weights of the best epoch are kept, else the last one's.
+    """
+    torch.manual_seed(options.seed)
+    schedule = search_schedule(options)
+    supernet = build_space(options.space, **options.space_options)
+    strategy = SinglePath(path_table(supernet, options), uniform=options.uniform, seed=options.seed)
+    names = path_names(supernet, options)
+    with reporter.epochs("search", schedule.epochs) as show:
+        log = PathLog(folder, options.seed, validate, names, show)
+        trainer_options = {"accelerator": options.accelerator, "gradient_clip_val": schedule.gradient_clip}
+        evaluator = task.search_evaluator(
+            schedule, options.seed, halves, callbacks=[log], enable_checkpointing=True, **trainer_options
+        )
+        strategy.initialize(RawFormatModelSpace.from_model(supernet, evaluator), SequentialExecutionEngine())
+        checkpoint = latest_checkpoint(log.folder) if options.resume else None
+        if checkpoint:
+            strategy._mutated_model_space.evaluator.fit_kwargs.update(ckpt_path=str(checkpoint), weights_only=True)
+        strategy.run()
+    load_weights(strategy.supernet.cpu(), log.best_weights)
+    return strategy
+
+
+def path_table(space: Any, options: SinglePathOptions) -> Any:
+    """The table that the options ask for, or None for the strategy's default.
+
+    Raises:
+        ConfigError: if the space has no configurations to name.
+    """
+    if not options.sampling:
+        return None
+    if not hasattr(space, "sampling_table"):
+        raise ConfigError(f"sampling names configurations, which space {options.space!r} does not have: leave it out.")
+    return space.sampling_table(options.sampling)
+
+
+def path_names(space: Any, options: SinglePathOptions) -> list[str]:
+    """Names of the table's paths, if they have any."""
+    return [] if options.uniform else list(options.sampling or getattr(space, "sampling", {}))
+
+
+def single_path(options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
+    """Single-path one-shot: train all paths by turns, then judge random ones with the weights they share.
+
+    Before it is judged, a path gets batch-norm statistics of its own, as Guo et al. (ECCV 2020, section 3.2) do.
+    """
+    assert isinstance(options, SinglePathOptions)
+    strategy = train_paths(options, task, folder, reporter)
+    weights_half, other_half = task.search_halves(options.seed)
+    random, macs_of, lines = np.random.RandomState(options.seed), trained_macs(options), []
+    for number in range(options.judged_paths):
+        choices = random_choices(strategy.supernet, random)
+        run_path(strategy.supernet, choices)
+        with recalibrated(strategy.supernet, task, weights_half):
+            val = task.validation(strategy.supernet, other_half)
+        lines.append({"path": number, "choices": choices, "val": val, "macs": macs_of(choices)})
+    write_text(folder / "architectures.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    best = max(lines, key=lambda line: line["val"]["auc"])
+    reporter.line("search", f"{len(lines)} paths judged; the best has a validation AUC of {best['val']['auc']:.3f}")
+    strategy.oneshot_module.result = best["choices"]
+    steps, pictures = steps_and_pictures(task.loader(weights_half, search_schedule(options).batch_size, 0))
+    macs = sum(line["macs"] for line in lines) / len(lines)  # of the paths that were judged: as random as the trained
+    trained = steps * pictures * len(strategy.oneshot_module.history)
+    spent = macs * (WEIGHT_STEP * trained + len(lines) * (len(weights_half) + len(other_half)))
+    found_by = {"paths_judged": len(lines), "selected_by": "val_auc"}
+    return Found(best["choices"], found_by, {"verdict": "healthy", "reason": None}, spent)
+
+
+SEARCHES = {"random_search": random, "single_path": single_path}  # all others are differentiable
 
 
 def build_one_shot(options: SearchOptions) -> DARTS:
@@ -145,9 +235,26 @@ def search_schedule(options: SearchOptions, candidate: bool = False) -> WeightSc
         epochs,
         options.search_batch,
         options.search_learning_rate,
-        weight_decay=options.weight_decay or 0.0,
-        gradient_clip=options.gradient_clip,
+        **weight_options(options),
     )
+
+
+def train_schedule(options: SearchOptions) -> WeightSchedule:
+    """How the result is trained."""
+    assert options.train_epochs and options.train_batch and options.train_learning_rate
+    return WeightSchedule(
+        options.train_epochs, options.train_batch, options.train_learning_rate, **weight_options(options)
+    )
+
+
+def weight_options(options: SearchOptions) -> dict[str, Any]:
+    """What the schedules of the search and of the training have in common."""
+    return {
+        "weight_decay": options.weight_decay or 0.0,
+        "gradient_clip": options.gradient_clip,
+        "optimizer": options.optimizer,
+        "decay": options.decay,
+    }
 
 
 def trained_macs(options: SearchOptions) -> Any:

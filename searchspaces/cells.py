@@ -13,7 +13,7 @@ The choices of a cell named ``normal``, for node 3:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -80,6 +80,17 @@ class CellShape(nn.Module):
         """Stride of an operation that leaves the node ``source``."""
         return 2 if self.reduction and source < INPUTS else 1
 
+    def run(
+        self, wiring: Sequence[tuple[int, int, str]], operations: Iterable[nn.Module], before: Tensor, previous: Tensor
+    ) -> Tensor:
+        """The cell's output ``(N, nodes * C, H', W')`` with these derived edges and the operation on each."""
+        states: list[Tensor] = [self.preprocess_before(before), self.preprocess_previous(previous)]
+        pairs = list(zip(wiring, operations, strict=True))
+        for target in range(INPUTS, INPUTS + self.nodes):
+            terms = [operation(states[source]) for (source, to, _), operation in pairs if to == target]
+            states.append(terms[0] + terms[1])
+        return torch.cat(states[INPUTS:], dim=1)
+
 
 class Cell(CellShape):
     """A cell whose edges and operations are chosen: ``(N, C0, H, W), (N, C1, H, W) -> (N, nodes * C, H', W')``."""
@@ -93,15 +104,7 @@ class Cell(CellShape):
         )
 
     def forward(self, before: Tensor, previous: Tensor) -> Tensor:
-        states: list[Tensor] = [self.preprocess_before(before), self.preprocess_previous(previous)]
-        for target in range(INPUTS, INPUTS + self.nodes):
-            terms = [
-                operation(states[source])
-                for (source, to, _), operation in zip(self.wiring, self.operations, strict=True)
-                if to == target
-            ]
-            states.append(terms[0] + terms[1])
-        return torch.cat(states[INPUTS:], dim=1)
+        return self.run(self.wiring, self.operations, before, previous)
 
 
 class MutableCell(MutableModule):

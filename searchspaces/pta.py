@@ -101,6 +101,10 @@ class MutableBlock(MutableModule):
                 setattr(block, name, getattr(self, name))
         return block
 
+    def set_choices(self, choices: Mapping[str, Any]) -> None:
+        """Run another branch from now on."""
+        self.mode = choices[self.label]
+
     def forward(self, x: Tensor) -> Tensor:
         return run_branches(self, x)
 
@@ -195,9 +199,17 @@ class Pta(ModelSpace):
         held = [[letter for letter, mode in BRANCHES.items() if _holds(block, mode)] for block in self.blocks]
         return ["".join(letters) for letters in product(*held)]
 
-    def set_choices(self, choices: Mapping[str, Any]) -> None:
-        """`configure` with NNI's sample."""
-        self.configure(configuration_of(choices))
+    def sampling_table(self, probabilities: Mapping[str, float] | None = None) -> list[tuple[dict[str, str], float]]:
+        """How often a sampled training draws each configuration: its choices and its probability.
+
+        Args:
+            probabilities: by configuration; Table 2 of the paper by default.
+
+        Raises:
+            ConfigError: for an unknown configuration.
+        """
+        given = self.sampling if probabilities is None else probabilities
+        return [(choices_of(configuration), probability) for configuration, probability in given.items()]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights; a slim network takes its own out of those of the whole one.

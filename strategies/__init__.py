@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from .darts import DARTS as DARTS
     from .pc_darts import PCDARTS as PCDARTS
     from .random_search import RandomSearch as RandomSearch
+    from .single_path import SinglePath as SinglePath
 
 
 _WHERE = {
     "DARTS": "darts",
     "PCDARTS": "pc_darts",
     "RandomSearch": "random_search",
+    "SinglePath": "single_path",
     "CollapseGuard": "collapse",
 }
 __all__ = list(_WHERE)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
+from torch import nn
 
 from evaluators.checkpoint import EpochCheckpoint
+from evaluators.train import save_weights
 from evaluators.trial import candidate_key
 from searchspaces.errors import RunFolderError
 from searchspaces.files import write_text
@@ -65,6 +67,70 @@ def csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
         "learning_rate": record["learning_rate"],
         "seconds": record["seconds"],
     }
+
+
+class PathLog(EpochCheckpoint):
+    """Records the training of a network whose paths are sampled, and keeps the weights of its best epoch.
+
+    Args:
+        folder: the run folder.
+        seed: the run's seed.
+        validate: judges the network after an epoch: ``loss``, ``eer`` and ``auc`` on the validation split. The best
+            epoch is that of the lowest EER, of several that of the lowest loss. None keeps the last epoch's weights.
+        names: of the paths of the strategy's table, for the column of how often each was drawn.
+        on_epoch: called with each new row.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+        names: Sequence[str] = (),
+        on_epoch: Hook | None = None,
+    ) -> None:
+        super().__init__(folder / "checkpoint" / "search", seed)
+        self.run, self.validate, self.names, self.on_epoch = folder, validate, names, on_epoch
+
+    @property
+    def best_weights(self) -> Path:
+        """Where the weights of the best epoch so far are."""
+        return self.folder / "best.safetensors"
+
+    def record(self, trainer: pl.Trainer, pl_module: Any, seconds: float) -> None:
+        history = pl_module.history
+        record = history[-1]
+        if self.validate:
+            figures = self.validate(pl_module.model)
+            record["statistics"].update({f"val_{name}": value for name, value in figures.items()})
+        record["seconds"] = round(seconds, 3)
+        record["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        rows = [self._row(entry) for entry in history]
+        write_text(self.run / "search.csv", pd.DataFrame(rows).to_csv(index=False))
+        if not self.validate or best_epoch(rows) == record["epoch"]:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_weights(pl_module.model, self.best_weights)
+        if self.on_epoch:
+            self.on_epoch(rows[-1])
+
+    def _row(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        drawn = zip(self.names, record.get("drawn", ()), strict=False)
+        own = {name: record[name] for name in ("learning_rate", "seconds")}
+        return {
+            "epoch": record["epoch"],
+            **record["statistics"],
+            **{f"drawn_{name}": count for name, count in drawn},
+            **own,
+        }
+
+
+def best_epoch(rows: Sequence[Mapping[str, Any]]) -> int:
+    """The epoch with the lowest validation EER, of several the one with the lowest loss.
+
+    >>> best_epoch([{"epoch": 0, "val_eer": 0.1, "val_loss": 2.0}, {"epoch": 1, "val_eer": 0.1, "val_loss": 1.0}])
+    1
+    """
+    return min(rows, key=lambda row: (row["val_eer"], row["val_loss"]))["epoch"]
 
 
 class CandidateLog:

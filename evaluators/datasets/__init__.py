@@ -51,10 +51,10 @@ def build_dataset(
 
     Args:
         name: one of `list_datasets`.
-        root: the folder of a user's own pictures (``folder`` only).
+        root: the folder of a user's own pictures (``folder``), or of a copy of CelebA-Spoof (``celeba-spoof``).
         people: how many people to show, or ``"all"``; None is the data set's default. ``folder`` shows everybody.
         seed: of everything that is drawn at random. The same seed gives the same pictures and splits.
-        cache: where generated pictures are kept; default ``$FACENAS_CACHE``, else ``~/.cache/facenas``.
+        cache: where generated pictures and indices are kept; default ``$FACENAS_CACHE``, else ``~/.cache/facenas``.
         progress: show a progress bar while pictures are generated (one line where the output is no terminal).
 
     Raises:
@@ -74,6 +74,6 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-from . import folder, portraits  # noqa: E402, F401  (register themselves; they need register_dataset)
+from . import celeba_spoof, folder, portraits  # noqa: E402, F401  (register themselves; they need register_dataset)
 
 __all__ = ["FaceData", "Split", "build_dataset", "list_datasets", "register_dataset"]

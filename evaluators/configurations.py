@@ -1,0 +1,96 @@
+"""Judging every configuration of a network whose paths are switched after training, from one set of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .batches import centre_crop, normalise
+from .datasets.base import Split
+from .metrics import Metric
+from .task import Task
+
+Judgement = dict[str, Any]
+
+
+@contextmanager
+def recalibrated(network: nn.Module, task: Task, split: Split, batch_size: int = 32) -> Iterator[nn.Module]:
+    """New batch-norm statistics for what the network runs now, taken from a split; the old ones come back afterwards.
+
+    A batch norm of the trunk has met the outputs of all branches in training, each with its own mean. The statistics
+    are plain averages over the batches of the split, cropped in the middle as for judging; no weight is touched.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    saved = [(norm, norm.momentum, {k: v.clone() for k, v in norm.state_dict().items()}) for norm in norms]
+    device, was_training = next(network.parameters()).device, network.training
+    try:
+        network.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain average
+            norm.train()
+        with torch.no_grad():
+            for rows in np.array_split(np.arange(len(split)), -(-len(split) // batch_size)):
+                network(normalise(centre_crop(split.images(rows), task.image_size)).to(device))
+        network.eval()
+        yield network
+    finally:
+        for norm, momentum, state in saved:
+            norm.momentum = momentum
+            norm.load_state_dict(state)
+        network.train(was_training)
+
+
+def judge(network: nn.Module, task: Task) -> Judgement:
+    """``val``: loss, eer and auc; ``metrics`` of the test split with intervals, at the validation split's threshold."""
+    return {"val": task.validation(network, task.data.splits["val"]), "metrics": task.metrics(network)}
+
+
+def judge_configurations(
+    network: Any,
+    task: Task,
+    configurations: Sequence[str],
+    recalibrate: Sequence[str] = (),
+    on_row: Callable[[dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Judge configurations one after the other with the same weights.
+
+    Args:
+        network: has ``configure``; its configuration is what it was afterwards.
+        recalibrate: configurations that are judged a second time, with statistics taken from the training split.
+        on_row: called with each row.
+
+    Returns:
+        For each ``configuration``, ``val``, ``metrics`` (see `judge`) and ``recalibrated``, the same or None.
+    """
+    before, rows = network.configuration, []
+    network.eval()
+    for configuration in configurations:
+        network.configure(configuration)
+        row = {"configuration": configuration, **judge(network, task), "recalibrated": None}
+        if configuration in recalibrate:
+            with recalibrated(network, task, task.data.splits["train"]):
+                row["recalibrated"] = judge(network, task)
+        rows.append(row)
+        if on_row:
+            on_row(row)
+    network.configure(before)
+    return rows
+
+
+def best_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row with the lowest validation EER; of equal ones the one with the fewest ``mac``."""
+    return min(rows, key=lambda row: (row["val"]["eer"], row["mac"]))
+
+
+def acer_of(metrics: dict[str, Metric]) -> str:
+    """An ACER with its interval, for a progress line."""
+    acer = metrics["acer"]
+    value, low, high = (100 * (acer[bound] or 0) for bound in ("value", "low", "high"))
+    return f"ACER {value:.1f} % (95 % interval {low:.1f} to {high:.1f})"

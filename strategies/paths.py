@@ -1,0 +1,98 @@
+"""Supernets of which one path runs at a time: all weights are there, a sample says which of them take part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nni.mutable import Sample, SampleValidationError
+from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+from numpy.random import RandomState
+from torch import Tensor, nn
+
+from searchspaces.cells import Cell, CellShape, MutableCell, chosen_edges, edges
+from searchspaces.operations import OPERATIONS
+from searchspaces.pta import MutableBlock
+
+
+class SampledCell(BaseSuperNetModule):
+    """A cell with the weights of every operation on every edge, of which the sampled ones run.
+
+    ``(N, C0, H, W), (N, C1, H, W) -> (N, nodes * C, H', W')``. ``none`` is never derived, so it is never sampled.
+    """
+
+    def __init__(self, cell: MutableCell) -> None:
+        super().__init__()
+        self._declared = [cell]  # in a list: not a submodule, or it would be replaced once more
+        self.frame = CellShape(cell.name, *cell.widths, **cell.shape)
+        self.weights = nn.ModuleDict()
+        for source, target in edges(self.frame.nodes):
+            for operation in cell.candidates:
+                if operation != "none":
+                    stride = self.frame.stride(source)
+                    module = OPERATIONS[operation](self.frame.channels, stride, cell.shape.get("affine", True))
+                    self.weights[f"{source}_{target}_{operation}"] = module
+        self._wiring: list[tuple[int, int, str]] | None = None
+
+    def forward(self, before: Tensor, previous: Tensor) -> Tensor:
+        if self._wiring is None:
+            raise RuntimeError("No path has been sampled yet: call run_path first.")
+        operations = [self.weights[f"{source}_{target}_{name}"] for source, target, name in self._wiring]
+        return self.frame.run(self._wiring, operations, before, previous)
+
+    # ---- the protocol of NNI's supernet modules
+
+    def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
+        """Take the path that ``memo`` holds, or draw one."""
+        labels = self._declared[0].simplify()
+        own = {label: memo.get(label, mutable.random(dict(memo))) for label, mutable in labels.items()}
+        self._wiring = list(chosen_edges(own, self.frame.name, self.frame.nodes))
+        return own
+
+    def export(self, memo: dict[str, Any]) -> dict[str, Any]:
+        return {} if all(label in memo for label in self._declared[0].simplify()) else self.resample(memo)
+
+    def export_probs(self, memo: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def leaf_mutables(self, is_leaf: Any) -> Any:
+        yield from self._declared[0].leaf_mutables(is_leaf)
+
+    def check_contains(self, sample: Sample) -> SampleValidationError | None:
+        return self._declared[0].check_contains(sample)
+
+    def freeze(self, sample: dict[str, Any]) -> Cell:
+        """The chosen cell with the weights that it has here."""
+        cell = self._declared[0].freeze(sample)
+        cell.load_state_dict(self.frame.state_dict(), strict=False)
+        for (source, target, name), operation in zip(cell.wiring, cell.operations, strict=True):
+            operation.load_state_dict(self.weights[f"{source}_{target}_{name}"].state_dict())
+        return cell
+
+    @classmethod
+    def mutate(cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: Mapping[str, Any]) -> Any:
+        """NNI's hook: cells become sampled ones, blocks that switch by themselves stay as they are."""
+        if isinstance(module, MutableCell):
+            return cls(module)
+        if isinstance(module, MutableBlock):
+            return None, True  # nothing to replace, and no later hook is asked
+        return None
+
+
+def run_path(supernet: nn.Module, choices: Mapping[str, Any]) -> None:
+    """From now on, run the path of these choices; a whole sample of the space is needed."""
+    memo = dict(choices)
+    for module in supernet.modules():
+        if isinstance(module, BaseSuperNetModule):
+            module.resample(memo)
+        elif isinstance(module, MutableBlock):
+            module.set_choices(memo)
+
+
+def random_choices(space: ModelSpace, random: RandomState) -> dict[str, Any]:
+    """A point of the space, each choice drawn with equal chances; labels in alphabetical order, so it repeats."""
+    memo: dict[str, Any] = {}
+    for label, mutable in sorted(space.simplify().items()):
+        memo[label] = mutable.random(memo, random)
+    return memo

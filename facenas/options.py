@@ -138,6 +138,17 @@ class RandomSearchOptions(SearchOptions):
 
 
 @dataclass(frozen=True)
+class GumbelOptions(SearchOptions):
+    """Options of the Gumbel single path.
+
+    Args:
+        warmup_epochs: epochs at the start in which only the weights learn.
+    """
+
+    warmup_epochs: int = 0
+
+
+@dataclass(frozen=True)
 class SinglePathOptions(SearchOptions):
     """Options of sampled single paths.
 
@@ -160,6 +171,7 @@ class SinglePathOptions(SearchOptions):
 OPTIONS: dict[str, type[SearchOptions]] = {
     "darts": DartsOptions,
     "pc_darts": PCDartsOptions,
+    "gumbel": GumbelOptions,
     "single_path": SinglePathOptions,
     "random_search": RandomSearchOptions,
 }

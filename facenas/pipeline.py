@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DESCRIPTIONS = {
     "darts": "Search with DARTS: all operations of all edges, weighted and trained together.",
     "pc_darts": "Search with PC-DARTS: operations see a part of the channels, and edges have weights.",
+    "gumbel": "Gumbel single path: of every choice one sampled candidate runs and learns.",
     "single_path": "Sampled single path: one network with all branches, every iteration trains one path of it.",
     "random_search": "Random search with a computing budget: the baseline of all others.",
 }

@@ -23,13 +23,13 @@ from searchspaces import Architecture, build_space
 from searchspaces.architecture import load_weights
 from searchspaces.errors import ConfigError
 from searchspaces.files import write_text
-from strategies import DARTS, PCDARTS, CollapseGuard, RandomSearch, SinglePath
+from strategies import DARTS, PCDARTS, CollapseGuard, GumbelSinglePath, RandomSearch, SinglePath
 from strategies.budget import WEIGHT_STEP, Gradient, one_shot_macs
 from strategies.paths import random_choices, run_path
 from strategies.record import CandidateLog, PathLog, SearchLog
 from strategies.single_path import expected_macs as expected_macs
 
-from .options import DartsOptions, PCDartsOptions, RandomSearchOptions, SearchOptions, SinglePathOptions
+from .options import DartsOptions, GumbelOptions, PCDartsOptions, RandomSearchOptions, SearchOptions, SinglePathOptions
 
 if TYPE_CHECKING:
     from searchspaces.console import Reporter
@@ -215,6 +215,8 @@ def build_one_shot(options: SearchOptions) -> DARTS:
         "gradient_clip_val": options.gradient_clip,
         "guard": CollapseGuard(options.guard),
     }
+    if isinstance(options, GumbelOptions):
+        return GumbelSinglePath(**common, warmup_epochs=options.warmup_epochs)
     if isinstance(options, PCDartsOptions):
         own: dict[str, Any] = {name: getattr(options, name) for name in ("partial_channels", "edge_normalisation")}
         return PCDARTS(**common, **own, **_darts_options(options))

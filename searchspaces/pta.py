@@ -298,7 +298,7 @@ def from_mobilenet_v2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Load it with ``strict=False``: the light branches are not in it.
 
     >>> list(from_mobilenet_v2({"features.9.conv.3.weight": None, "features.18.1.weight": None}))
-    ['features.8.heavy.0.conv.3.weight', 'features.15.1.weight']
+    ['features.9.heavy.0.conv.3.weight', 'features.15.1.weight']
     """
     names: dict[int, str] = {}
     torchvision = 0

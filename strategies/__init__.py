@@ -12,6 +12,7 @@ from searchspaces.lazy import lazy_names
 if TYPE_CHECKING:
     from .collapse import CollapseGuard as CollapseGuard
     from .darts import DARTS as DARTS
+    from .gumbel import GumbelSinglePath as GumbelSinglePath
     from .pc_darts import PCDARTS as PCDARTS
     from .random_search import RandomSearch as RandomSearch
     from .single_path import SinglePath as SinglePath
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "DARTS": "darts",
     "PCDARTS": "pc_darts",
+    "GumbelSinglePath": "gumbel",
     "RandomSearch": "random_search",
     "SinglePath": "single_path",
     "CollapseGuard": "collapse",

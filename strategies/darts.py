@@ -13,6 +13,7 @@ import nni.nas.strategy
 from torch import nn
 
 from .bilevel import BilevelModule
+from .branches import MixedBlock
 from .collapse import CollapseGuard
 from .supernet import MixedCell
 
@@ -61,12 +62,12 @@ class DARTS(nni.nas.strategy.DARTS):
         }
 
     def default_mutation_hooks(self) -> list[Any]:
-        """Our cell first; NNI's hooks stay for layer choices and input choices."""
+        """Our cell and block first; NNI's hooks stay for layer choices and input choices."""
 
         def mixed_cell(module: nn.Module, name: str, memo: dict[str, Any], kwargs: dict[str, Any]) -> Any:
             return MixedCell.mutate(module, name, memo, {**kwargs, **self.mixed_options})
 
-        return [mixed_cell, *super().default_mutation_hooks()]
+        return [mixed_cell, MixedBlock.mutate, *super().default_mutation_hooks()]
 
     def configure_oneshot_module(self, training_module: Any) -> BilevelModule:
         return BilevelModule(training_module, **self.module_options)

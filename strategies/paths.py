@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nni.mutable import Sample, SampleValidationError
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from numpy.random import RandomState
@@ -15,16 +14,17 @@ from searchspaces.cells import Cell, CellShape, MutableCell, chosen_edges, edges
 from searchspaces.operations import OPERATIONS
 from searchspaces.pta import MutableBlock
 
+from .stand_in import StandIn
 
-class SampledCell(BaseSuperNetModule):
+
+class SampledCell(StandIn):
     """A cell with the weights of every operation on every edge, of which the sampled ones run.
 
     ``(N, C0, H, W), (N, C1, H, W) -> (N, nodes * C, H', W')``. ``none`` is never derived, so it is never sampled.
     """
 
     def __init__(self, cell: MutableCell) -> None:
-        super().__init__()
-        self._declared = [cell]  # in a list: not a submodule, or it would be replaced once more
+        super().__init__(cell)
         self.frame = CellShape(cell.name, *cell.widths, **cell.shape)
         self.weights = nn.ModuleDict()
         for source, target in edges(self.frame.nodes):
@@ -55,12 +55,6 @@ class SampledCell(BaseSuperNetModule):
 
     def export_probs(self, memo: dict[str, Any]) -> dict[str, Any]:
         return {}
-
-    def leaf_mutables(self, is_leaf: Any) -> Any:
-        yield from self._declared[0].leaf_mutables(is_leaf)
-
-    def check_contains(self, sample: Sample) -> SampleValidationError | None:
-        return self._declared[0].check_contains(sample)
 
     def freeze(self, sample: dict[str, Any]) -> Cell:
         """The chosen cell with the weights that it has here."""

@@ -9,6 +9,11 @@ if __name__ == "__main__":  # before the heavy imports
 
 from typing import Any
 
+from torch import nn
+
+from searchspaces.errors import ConfigError
+from searchspaces.pta import MutableBlock
+
 from .darts import DARTS
 
 
@@ -28,3 +33,15 @@ class PCDARTS(DARTS):
     ) -> None:
         super().__init__(warmup_epochs=warmup_epochs, **options)
         self.mixed_options = {"partial_channels": partial_channels, "edge_normalisation": edge_normalisation}
+
+    def default_mutation_hooks(self) -> list[Any]:
+        """Those of DARTS, and a clear refusal of blocks that have no channels to leave out."""
+
+        def refuse(module: nn.Module, name: str, memo: dict[str, Any], kwargs: dict[str, Any]) -> None:
+            if isinstance(module, MutableBlock):
+                raise ConfigError(
+                    "PC-DARTS needs cells, whose operations can see a part of the channels; this space chooses whole "
+                    "branches. Use strategies.darts, strategies.gumbel or strategies.single_path."
+                )
+
+        return [refuse, *super().default_mutation_hooks()]

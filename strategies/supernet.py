@@ -8,18 +8,19 @@ architecture parameters: ``alpha`` of shape ``(edges, operations)`` and, with ed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from nni.mutable import Mutable, Sample, SampleValidationError
 from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from searchspaces.cells import EDGES_KEPT, INPUTS, Cell, CellShape, MutableCell, edges
+from searchspaces.cells import EDGES_KEPT, INPUTS, CellShape, MutableCell, edges
 from searchspaces.errors import ConfigError
 from searchspaces.operations import OPERATIONS
+
+from .stand_in import StandIn
 
 INITIAL_SCALE = 1e-3  # standard deviation of fresh architecture parameters, as in DARTS
 
@@ -120,7 +121,7 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     return last.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
 
 
-class MixedCell(BaseSuperNetModule):
+class MixedCell(StandIn):
     """A cell with all its edges and operations: ``(N, C0, H, W), (N, C1, H, W) -> (N, nodes * C, H', W')``.
 
     Attributes:
@@ -131,8 +132,7 @@ class MixedCell(BaseSuperNetModule):
     def __init__(
         self, cell: MutableCell, memo: dict[str, Any], partial_channels: int = 1, edge_normalisation: bool = False
     ) -> None:
-        super().__init__()
-        self._declared = [cell]  # in a list: not a submodule, or it would be replaced once more
+        super().__init__(cell)
         self.name, self.candidates = cell.name, cell.candidates
         self.frame = CellShape(cell.name, *cell.widths, **{**cell.shape, "affine": False})
         self.nodes, self.pairs = self.frame.nodes, edges(self.frame.nodes)
@@ -188,9 +188,6 @@ class MixedCell(BaseSuperNetModule):
 
     # ---- the protocol of NNI's supernet modules
 
-    def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
-        return {}  # nothing is sampled: all paths are computed
-
     def export(self, memo: dict[str, Any]) -> dict[str, Any]:
         """The derived cell (see `derive_cell`)."""
         return derive_cell(self.name, self.probabilities(), self.edge_weights(), self.candidates, self.nodes)
@@ -206,15 +203,6 @@ class MixedCell(BaseSuperNetModule):
             for (source, target), weight in zip(self.pairs, self.edge_weights().tolist(), strict=True):
                 result.setdefault(f"{self.name}/beta_{target}", {})[source] = weight
         return result
-
-    def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Any:
-        yield from self._declared[0].leaf_mutables(is_leaf)
-
-    def check_contains(self, sample: Sample) -> SampleValidationError | None:
-        return self._declared[0].check_contains(sample)
-
-    def freeze(self, sample: dict[str, Any]) -> Cell:
-        return self._declared[0].freeze(sample)
 
     @classmethod
     def mutate(

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from evaluators.losses import binary_loss, pixel_wise_binary_loss
+from evaluators.losses import binary_loss, cross_entropy_loss, pixel_wise_binary_loss
 
 
 def test_pixel_wise_loss_is_equation_6_written_out():
@@ -37,3 +37,22 @@ def test_large_logits_stay_finite(loss):
     value = loss(logits, torch.tensor([0, 1]))
     value.backward()
     assert value.item() == pytest.approx(200.0) and torch.isfinite(logits.grad).all()
+
+
+def test_cross_entropy_is_equation_1_with_a_sum_of_exponentials():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(5, 2).double(), torch.tensor([1, 0, 1, 1, 0])
+    total = sum(
+        -math.log(math.exp(row[label]) / (math.exp(row[0]) + math.exp(row[1])))
+        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
+    )
+    assert cross_entropy_loss(logits, labels).item() == pytest.approx(total / 5)
+    assert cross_entropy_loss(logits, labels.float()) == cross_entropy_loss(logits, labels)
+
+
+def test_cross_entropy_takes_class_1_for_live_and_stays_finite():
+    logits = torch.tensor([[-300.0, 300.0], [300.0, -300.0]]).requires_grad_()
+    assert cross_entropy_loss(logits, torch.tensor([1.0, 0.0])).item() == 0
+    wrong = cross_entropy_loss(logits, torch.tensor([0.0, 1.0]))
+    wrong.backward()
+    assert wrong.item() == pytest.approx(600) and torch.isfinite(logits.grad).all()

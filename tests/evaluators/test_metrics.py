@@ -14,6 +14,7 @@ from evaluators.metrics import (
     equal_error_threshold,
     metrics_with_intervals,
     point_metrics,
+    swap_error_names,
 )
 from searchspaces.errors import DatasetError
 
@@ -99,3 +100,36 @@ def test_interval_of_a_rate_has_the_binomial_width():
 def test_one_class_alone_has_no_error_rates():
     with pytest.raises(DatasetError, match="only one"):
         metrics_with_intervals(np.ones(3), np.ones(3, int), ["live"] * 3, ["a", "b", "c"], 0.5)
+
+
+PTA_TABLE_3 = {  # as printed in the PTA paper, percent: accuracy, APCER, BPCER, ACER
+    "No PTA": (96.74, 1.07, 4.18, 2.63),
+    "PTA-HHH": (96.89, 0.72, 4.12, 2.42),
+    "PTA-LHH": (96.84, 0.70, 4.20, 2.45),
+    "PTA-HLH": (97.04, 0.80, 3.88, 2.34),
+    "PTA-HHL": (97.83, 2.30, 2.11, 2.21),
+    "PTA-LLL": (97.85, 2.53, 1.98, 2.26),
+    "PTA-BBB": (97.49, 1.21, 3.05, 2.13),
+}
+SPOOF_SHARE = 0.703  # of the test split; about 47 thousand of 67 thousand pictures
+
+
+@pytest.mark.parametrize("name", PTA_TABLE_3)
+def test_the_pta_papers_accuracies_need_its_error_names_swapped(name):
+    printed = dict(zip(("accuracy", "apcer", "bpcer", "acer"), PTA_TABLE_3[name], strict=True))
+    iso = swap_error_names(printed)
+
+    def accuracy(row):
+        return 100 - (SPOOF_SHARE * row["apcer"] + (1 - SPOOF_SHARE) * row["bpcer"])
+
+    # each printed figure is rounded to 0.01, so that the two sides may differ by 0.01
+    assert abs(accuracy(iso) - printed["accuracy"]) <= 0.0101
+    assert abs(accuracy(printed) - printed["accuracy"]) > 0.05
+    assert (iso["apcer"], iso["bpcer"]) == (printed["bpcer"], printed["apcer"])
+    assert (iso["accuracy"], iso["acer"]) == (printed["accuracy"], printed["acer"])
+    assert swap_error_names(iso) == printed
+
+
+def test_a_row_without_both_error_rates_is_refused():
+    with pytest.raises(KeyError):
+        swap_error_names({"accuracy": 96.7, "apcer": 1.0})

@@ -1,0 +1,30 @@
+"""What all our supernet modules share: each stands in for a module that a space declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nni.mutable import Mutable, Sample, SampleValidationError
+from nni.nas.nn.pytorch import MutableModule
+from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+
+
+class StandIn(BaseSuperNetModule):
+    """Answers for the declared module it replaces: what may be chosen, and what a choice freezes to."""
+
+    def __init__(self, declared: MutableModule) -> None:
+        super().__init__()
+        self._declared = [declared]  # in a list: not a submodule, or it would be replaced once more
+
+    def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
+        return {}  # nothing is sampled from outside
+
+    def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Any:
+        yield from self._declared[0].leaf_mutables(is_leaf)
+
+    def check_contains(self, sample: Sample) -> SampleValidationError | None:
+        return self._declared[0].check_contains(sample)
+
+    def freeze(self, sample: dict[str, Any]) -> Any:
+        return self._declared[0].freeze(sample)

@@ -19,8 +19,8 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
     """Saves Lightning's checkpoint after every epoch, atomically, and keeps the one before.
 
     Lightning calls a ``Checkpoint`` last of all callbacks, when the epoch's records are complete. It also seeds
-    torch's generator anew at the start of every epoch, so that an epoch does not depend on how many random numbers
-    the ones before have drawn.
+    torch's generator anew before the first batch of every epoch, so that an epoch does not depend on how many random
+    numbers the ones before have drawn.
 
     Args:
         folder: where the checkpoints lie.
@@ -32,8 +32,11 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
         self.last_model_path = ""  # NNI looks for it
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        torch.manual_seed(self.seed * 100_003 + trainer.current_epoch)
         self.started = time.monotonic()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, number: int) -> None:
+        if number == 0:  # not earlier: a starting loader draws from the generator too, after a resume once more
+            torch.manual_seed(self.seed * 100_003 + trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.record(trainer, pl_module, time.monotonic() - self.started)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from nni.nas.evaluator.pytorch.lightning import DataLoader  # a DataLoader that NNI can send to another process
 from torch import Tensor
+from torch.utils.data import DataLoader as TorchLoader
 from torch.utils.data import Dataset, Sampler
 
 from searchspaces.errors import DatasetError
@@ -88,10 +89,47 @@ def centre_crop(pictures: Tensor, image_size: int) -> Tensor:
     return pictures[..., top : top + image_size, left : left + image_size]
 
 
+class JudgingBatches(Dataset):
+    """A split in its order, cropped in the middle: ``number -> pictures (n, 3, S, S) in [-1, 1]``."""
+
+    def __init__(self, split: Split, image_size: int, batch_size: int) -> None:
+        self.split, self.image_size, self.batch_size = split, image_size, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.split) // self.batch_size)
+
+    def __getitem__(self, number: int) -> Tensor:
+        if not 0 <= number < len(self):
+            raise IndexError(f"Batch {number} of {len(self)}.")
+        start = number * self.batch_size
+        rows = np.arange(start, min(start + self.batch_size, len(self.split)))
+        return normalise(centre_crop(self.split.images(rows), self.image_size))
+
+
+def judging_loader(split: Split, image_size: int, batch_size: int, workers: int | None = None) -> TorchLoader:
+    """A loader of all pictures of a split in their order."""
+    batches = JudgingBatches(split, image_size, batch_size)
+    return TorchLoader(batches, batch_size=None, num_workers=reading_workers(split, workers))
+
+
+def reading_workers(split: Split, workers: int | None) -> int:
+    """How many processes read pictures: the given number; by default none, where pictures are ready in memory or in a
+    map, and up to eight where each is decoded from a file of its own."""
+    if workers is not None:
+        return workers
+    return min(8, torch.get_num_threads()) if getattr(split.source, "decodes", False) else 0
+
+
 def training_loader(
-    split: Split, image_size: int, batch_size: int, seed: int, workers: int = 0, augmentation: str = "crop"
+    split: Split,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    workers: int | None = None,
+    augmentation: str = "crop",
 ) -> DataLoader:
     """A loader of augmented batches, new every epoch (see `EpochBatches`)."""
+    workers = reading_workers(split, workers)
     batches = EpochBatches(len(split), batch_size, seed)
     return DataLoader(
         TrainingBatches(split, image_size, seed, augmentation),

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .batches import centre_crop, normalise
+from .batches import judging_loader
 from .datasets.base import Split
 from .metrics import Metric
 from .task import Task
@@ -36,8 +35,8 @@ def recalibrated(network: nn.Module, task: Task, split: Split, batch_size: int =
             norm.momentum = None  # the plain average
             norm.train()
         with torch.no_grad():
-            for rows in np.array_split(np.arange(len(split)), -(-len(split) // batch_size)):
-                network(normalise(centre_crop(split.images(rows), task.image_size)).to(device))
+            for batch in judging_loader(split, task.image_size, batch_size, task.workers):
+                network(batch.to(device))
         network.eval()
         yield network
     finally:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .augmentation import find_augmentation
-from .batches import centre_crop, check_size, normalise, training_loader
+from .batches import check_size, judging_loader, training_loader
 from .datasets.base import FaceData, Split
 from .metrics import area_under_curve, equal_error_rate
 
@@ -46,6 +46,8 @@ class Task(ABC):
 
     name: str
 
+    workers: int | None = None  # processes that read pictures; see `batches.reading_workers`
+
     def __init__(self, data: FaceData, image_size: int, augmentation: str = "crop") -> None:
         check_size(data.image_size, image_size, data.name)
         find_augmentation(augmentation)
@@ -75,7 +77,7 @@ class Task(ABC):
 
     def loader(self, split: Split, batch_size: int, seed: int) -> DataLoader:
         """Augmented batches of a split."""
-        return training_loader(split, self.image_size, batch_size, seed, augmentation=self.augmentation)
+        return training_loader(split, self.image_size, batch_size, seed, self.workers, self.augmentation)
 
     def module(self, schedule: WeightSchedule) -> TaskModule:
         """The LightningModule that trains a network for this task."""
@@ -105,10 +107,8 @@ class Task(ABC):
         was_training, device = network.training, next(network.parameters()).device
         network.eval().to(memory_format=torch.channels_last)  # the layout of `normalise`: same rounding in any process
         outputs = []
-        for start in range(0, len(split), batch_size):
-            pictures = split.images(np.arange(start, min(start + batch_size, len(split))))
-            batch = normalise(centre_crop(pictures, self.image_size)).to(device)
-            outputs.append(network(batch).float().cpu())
+        for batch in judging_loader(split, self.image_size, batch_size, self.workers):
+            outputs.append(network(batch.to(device)).float().cpu())
         network.train(was_training)
         return torch.cat(outputs)
 

@@ -33,4 +33,6 @@ def build_task(image_size: int, options: Mapping[str, Any], progress: bool = Tru
         progress=progress,
     )
     supervision, augmentation = options.get("supervision", "pixel"), options.get("augmentation", "crop")
-    return AntiSpoofing(data, image_size, supervision, augmentation)
+    task = AntiSpoofing(data, image_size, supervision, augmentation)
+    task.workers = options.get("workers")
+    return task

@@ -11,7 +11,7 @@ from searchspaces.errors import ConfigError
 # not part of what a run is: how this call treats the folder
 CALL_ONLY = ("resume", "overwrite")
 # what a resumed run may do differently
-MAY_CHANGE = ("out", "accelerator", "threads")
+MAY_CHANGE = ("out", "accelerator", "threads", "workers")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class SearchOptions:
         baseline: also run random search with the same budget, shown beside the result.
         accelerator: where to compute.
         threads: CPU threads; all cores by default.
+        workers: processes that read pictures; by default none, or several where each picture is a file to decode.
         guard: what to do when the search collapses to skip connections.
         space_options: options of the space during the search.
         train_options: options of the space for the network that is trained, on top of space_options.
@@ -68,6 +69,7 @@ class SearchOptions:
     baseline: bool = True
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: int | None = None
+    workers: int | None = None
     guard: Literal["stop", "warn", "off"] = "stop"
     space_options: dict[str, Any] = field(default_factory=dict)
     train_options: dict[str, Any] = field(default_factory=dict)
@@ -204,7 +206,7 @@ def resolve(options: SearchOptions) -> SearchOptions:
         "gradient_clip",
     ):
         _require(resolved, name, lambda value: value > 0, "above 0")
-    for name in ("weight_decay", "arc_weight_decay", "seed", "data_seed", "warmup_epochs"):
+    for name in ("weight_decay", "arc_weight_decay", "seed", "data_seed", "warmup_epochs", "workers"):
         _require(resolved, name, lambda value: value >= 0, "at least 0")
     epochs, warmup = resolved.search_epochs or 0, getattr(resolved, "warmup_epochs", 0)
     if warmup and warmup >= epochs:

@@ -128,6 +128,8 @@ class FaceSource:
     one, so that neither a batch nor a split changes. More than `MOST_LEFT_OUT` of such pictures end in an error.
     """
 
+    decodes = True  # worth several processes
+
     def __init__(self, root: Path, index: Index) -> None:
         self.root, self.index = root, index
         self._stand_ins: dict[int, int] = {}

@@ -12,7 +12,9 @@ commands:
   train             train a found architecture (python -m evaluators.train)
   profile           count and measure an architecture or an ONNX file (python -m hardware.profile)
   measure           measure the latency of an architecture (python -m hardware.measure)
+  deploy            files and latency tiers for an application that switches branches (python -m hardware.deploy)
   report            write one page about finished runs (python -m reports)
+  papers            print a paper's table beside ours (python -m reports papers)
 
 facenas COMMAND --help tells a command's options.
 """
@@ -23,7 +25,9 @@ COMMANDS = {
     "train": ("evaluators.train_command", "main"),
     "profile": ("hardware.profile", "main"),
     "measure": ("hardware.measure", "main"),
+    "deploy": ("hardware.deploy", "main"),
     "report": ("reports.__main__", "report"),
+    "papers": ("reports.__main__", "papers"),
 }
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from searchspaces import Architecture
 
 CONFIGURATIONS = "configurations.json"
+DEPLOY = "deploy"
 REFERENCE = "mobilenet_v2"
 REFERENCE_CONFIGURATION = "HHH"  # which is MobileNetV2, trained alone
 
@@ -141,7 +142,6 @@ class AdaptiveStages(Stages):
                 "device": this_device(),
                 "rows": rows,
                 "reference": None,
-                "seconds": {},
             }
         )
 
@@ -156,6 +156,53 @@ class AdaptiveStages(Stages):
         row = next(row for row in table["rows"] if row["configuration"] == table["selected"])
         compare_metrics(row["metrics"], metrics_in_new_process(self.folder, self.options.space))
         write_json(self.folder / "metrics.json", row["metrics"])
+
+    def measure(self, architecture: Architecture) -> None:
+        """Costs of the selected configuration; the files in ``deploy``, and latencies relative to MobileNetV2."""
+        super().measure(architecture)
+        if (self.folder / DEPLOY / "tiers.json").exists() and self.table()["rows"][0]["latency"]:
+            return
+        from hardware.deploy import deploy_network
+        from searchspaces.pta import REPORTED
+
+        table = self.table()
+        with self.reporter.timed(self.seconds, "deploy"):
+            folder, simulated = self.folder / DEPLOY, table["data"]["simulated"]
+            deploy_network(self.network(), table["rows"], folder, configurations=REPORTED, simulated=simulated)
+            self._measure_beside_reference(table)
+        self.write_table(table)
+        self._write_provenance()
+        self.reporter.line("deploy", f"{folder}: one network with all configurations, slim ones, tiers.json")
+
+    def report(self) -> None:
+        """The table of the paper's configurations on the terminal, and the page."""
+        self.reporter.console.print(summary_table(self.table()))
+        super().report()
+
+    def _measure_beside_reference(self, table: dict[str, Any]) -> None:
+        """Latencies of the reported configurations and of torchvision's MobileNetV2, interleaved, into the table."""
+        import tempfile
+
+        from torchvision.models import mobilenet_v2
+
+        from hardware.runtimes.onnxruntime import export
+        from hardware.switchable import measure_configurations
+        from searchspaces import build_space
+        from searchspaces.pta import REPORTED
+
+        space = build_space(self.options.space, **table["options"])
+        network = mobilenet_v2(num_classes=space.classes, width_mult=space.width).eval()
+        with tempfile.TemporaryDirectory() as temporary:
+            files = {name: self.folder / DEPLOY / f"{name}.onnx" for name in REPORTED}
+            files[REFERENCE] = export(network, space.input_size, f"{temporary}/{REFERENCE}.onnx")
+            latencies = measure_configurations(files)
+        reference = latencies.pop(REFERENCE)
+        for row in table["rows"]:
+            latency = latencies.get(row["configuration"])
+            if latency:
+                row["latency"] = latency.to_dict()
+                row["relative_latency"] = latency.median_ms / reference.median_ms
+        table["reference"] = {**(table["reference"] or {}), "name": "MobileNetV2", "latency": reference.to_dict()}
 
     def baseline(self, task: Task) -> None:
         """MobileNetV2 trained alone with the same recipe, in the folder ``mobilenet_v2`` and beside the table."""
@@ -207,3 +254,41 @@ class AdaptiveStages(Stages):
         self.write_table(table)
         self._write_provenance()
         self.reporter.line("baseline", f"MobileNetV2 trained alone: {acer_of(metrics)}")
+
+
+def summary_table(table: dict[str, Any]) -> Any:
+    """A rich table: the paper's configurations from one set of weights, and MobileNetV2 trained alone."""
+    from rich.table import Table
+
+    simulated = " (simulated attacks)" if table["data"]["simulated"] else ""
+    people = f"{table['data']['people']} people of {table['data']['name']}{simulated}"
+    shown = Table(title=f"One network, trained once; error on {people}", title_justify="left")
+    for name in ("configuration", "ACER", "recalibrated", "parameters", "MACs", "latency", "relative"):
+        shown.add_column(name, justify="left" if name == "configuration" else "right")
+    reference = table["reference"] or {}
+    if "metrics" in reference:
+        shown.add_row(
+            "MobileNetV2 alone", *_summary_cells({**reference, "recalibrated": None, "relative_latency": 1.0})
+        )
+    for row in table["rows"]:
+        if row["latency"]:
+            mark = " (selected)" if row["configuration"] == table["selected"] else ""
+            shown.add_row(f"{row['configuration']}{mark}", *_summary_cells(row))
+    return shown
+
+
+def _summary_cells(row: dict[str, Any]) -> list[str]:
+    again = row["recalibrated"]
+    return [
+        _acer(row["metrics"]),
+        _acer(again["metrics"]) if again else "-",
+        f"{row['parameters'] / 1e6:.2f} M",
+        f"{row['mac'] / 1e6:.1f} M",
+        f"{row['latency']['median_ms']:.2f} ms",
+        f"{row['relative_latency']:.2f}",
+    ]
+
+
+def _acer(metrics: dict[str, Any]) -> str:
+    value, low, high = (100 * metrics["acer"][bound] for bound in ("value", "low", "high"))
+    return f"{value:.1f} % ({low:.1f} to {high:.1f})"

@@ -21,7 +21,6 @@ from evaluators.trial import CandidateTrial
 from hardware.counters import count
 from searchspaces import Architecture, build_space
 from searchspaces.architecture import load_weights
-from searchspaces.errors import ConfigError
 from searchspaces.files import write_text
 from strategies import DARTS, PCDARTS, CollapseGuard, GumbelSinglePath, RandomSearch, SinglePath
 from strategies.budget import WEIGHT_STEP, Gradient, one_shot_macs
@@ -142,7 +141,8 @@ def train_paths(
     torch.manual_seed(options.seed)
     schedule = search_schedule(options)
     supernet = build_space(options.space, **options.space_options)
-    strategy = SinglePath(path_table(supernet, options), uniform=options.uniform, seed=options.seed)
+    table = supernet.sampling_table(options.sampling) if options.sampling else None
+    strategy = SinglePath(table, uniform=options.uniform, seed=options.seed)
     names = path_names(supernet, options)
     with reporter.epochs("search", schedule.epochs) as show:
         log = PathLog(folder, options.seed, validate, names, show)
@@ -157,19 +157,6 @@ def train_paths(
         strategy.run()
     load_weights(strategy.supernet.cpu(), log.best_weights)
     return strategy
-
-
-def path_table(space: Any, options: SinglePathOptions) -> Any:
-    """The table that the options ask for, or None for the strategy's default.
-
-    Raises:
-        ConfigError: if the space has no configurations to name.
-    """
-    if not options.sampling:
-        return None
-    if not hasattr(space, "sampling_table"):
-        raise ConfigError(f"sampling names configurations, which space {options.space!r} does not have: leave it out.")
-    return space.sampling_table(options.sampling)
 
 
 def path_names(space: Any, options: SinglePathOptions) -> list[str]:

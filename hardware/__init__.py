@@ -11,10 +11,19 @@ from searchspaces.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .counters import CONVENTIONS, activation_bytes, count, count_parameters, profile_model, register_layer
+    from .deploy import deploy_network
     from .device import this_device
     from .profile import cost_of, cost_of_onnx
     from .runtimes import RUNTIMES, get_runtime, register_runtime
     from .runtimes.timing import Latency
+    from .switchable import (
+        check_switchable,
+        export_slim,
+        export_switchable,
+        measure_configurations,
+        measure_switchable,
+    )
+    from .tiers import make_tiers, pick, write_tiers
 
 _HOMES = {
     "CONVENTIONS": "counters",
@@ -23,6 +32,7 @@ _HOMES = {
     "count_parameters": "counters",
     "profile_model": "counters",
     "register_layer": "counters",
+    "deploy_network": "deploy",
     "this_device": "device",
     "cost_of": "profile",
     "cost_of_onnx": "profile",
@@ -30,6 +40,14 @@ _HOMES = {
     "get_runtime": "runtimes",
     "register_runtime": "runtimes",
     "Latency": "runtimes.timing",
+    "check_switchable": "switchable",
+    "export_slim": "switchable",
+    "export_switchable": "switchable",
+    "measure_configurations": "switchable",
+    "measure_switchable": "switchable",
+    "make_tiers": "tiers",
+    "pick": "tiers",
+    "write_tiers": "tiers",
 }
 
 __all__ = [
@@ -37,15 +55,24 @@ __all__ = [
     "RUNTIMES",
     "Latency",
     "activation_bytes",
+    "check_switchable",
     "cost_of",
     "cost_of_onnx",
     "count",
     "count_parameters",
+    "deploy_network",
+    "export_slim",
+    "export_switchable",
     "get_runtime",
+    "make_tiers",
+    "measure_configurations",
+    "measure_switchable",
+    "pick",
     "profile_model",
     "register_layer",
     "register_runtime",
     "this_device",
+    "write_tiers",
 ]
 
 

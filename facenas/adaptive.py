@@ -103,7 +103,7 @@ class AdaptiveStages(Stages):
     def _judge(self, task: Task) -> None:
         """Every configuration on the validation and the test split, with what it costs."""
         from evaluators.configurations import acer_of, best_row, judge_configurations
-        from hardware.counters import count, count_parameters
+        from hardware.counters import profile_model
         from hardware.device import this_device
         from searchspaces.pta import CONFIGURATIONS as ALL
         from searchspaces.pta import REPORTED, choices_of
@@ -122,21 +122,21 @@ class AdaptiveStages(Stages):
         for row in rows:
             network.configure(row["configuration"])
             row["choices"] = choices_of(row["configuration"])
-            row["parameters"] = count_parameters(network, network.input_size)["active"]
-            row["mac"] = count(network, network.input_size)
-            row["ptflops"] = count(network, network.input_size, "ptflops")
+            counted = profile_model(network, network.input_size)
+            row["parameters"] = counted["parameters"]["active"]
+            row |= {convention: counted["operations"][convention] for convention in ("mac", "ptflops")}
             row["trained"] = row["configuration"] in drawn
             row["latency"] = row["relative_latency"] = None
         test = task.data.splits["test"]
         data = {"name": task.data.name, "simulated": bool(task.data.card.get("simulated"))}
-        best = best_row(rows)
+        best = best_row([row for row in rows if is_shown(row)])
         self.write_table(
             {
                 "format": 1,
                 "space": options.space,
                 "options": self._all_space_options(),
                 "selected": best["configuration"],
-                "selected_by": "val_eer (equal: fewer MACs)",
+                "selected_by": "val_eer (equal: fewer MACs) of what was trained or is reported in the paper",
                 "sampling": dict.fromkeys(drawn, 1 / len(drawn)) if options.uniform else dict(drawn),
                 "data": {**data, "people": len(set(test.people.tolist())), "pictures": len(test)},
                 "device": this_device(),
@@ -163,12 +163,12 @@ class AdaptiveStages(Stages):
         if (self.folder / DEPLOY / "tiers.json").exists() and self.table()["rows"][0]["latency"]:
             return
         from hardware.deploy import deploy_network
-        from searchspaces.pta import REPORTED
 
         table = self.table()
         with self.reporter.timed(self.seconds, "deploy"):
             folder, simulated = self.folder / DEPLOY, table["data"]["simulated"]
-            deploy_network(self.network(), table["rows"], folder, configurations=REPORTED, simulated=simulated)
+            shown = [row["configuration"] for row in table["rows"] if is_shown(row)]
+            deploy_network(self.network(), table["rows"], folder, configurations=shown, simulated=simulated)
             self._measure_beside_reference(table)
         self.write_table(table)
         self._write_provenance()
@@ -180,7 +180,7 @@ class AdaptiveStages(Stages):
         super().report()
 
     def _measure_beside_reference(self, table: dict[str, Any]) -> None:
-        """Latencies of the reported configurations and of torchvision's MobileNetV2, interleaved, into the table."""
+        """Latencies of the configurations that matter and of torchvision's MobileNetV2, interleaved, into the table."""
         import tempfile
 
         from torchvision.models import mobilenet_v2
@@ -188,12 +188,12 @@ class AdaptiveStages(Stages):
         from hardware.runtimes.onnxruntime import export
         from hardware.switchable import measure_configurations
         from searchspaces import build_space
-        from searchspaces.pta import REPORTED
 
         space = build_space(self.options.space, **table["options"])
         network = mobilenet_v2(num_classes=space.classes, width_mult=space.width).eval()
         with tempfile.TemporaryDirectory() as temporary:
-            files = {name: self.folder / DEPLOY / f"{name}.onnx" for name in REPORTED}
+            shown = [row["configuration"] for row in table["rows"] if is_shown(row)]
+            files = {name: self.folder / DEPLOY / f"{name}.onnx" for name in shown}
             files[REFERENCE] = export(network, space.input_size, f"{temporary}/{REFERENCE}.onnx")
             latencies = measure_configurations(files)
         reference = latencies.pop(REFERENCE)
@@ -256,6 +256,13 @@ class AdaptiveStages(Stages):
         self.reporter.line("baseline", f"MobileNetV2 trained alone: {acer_of(metrics)}")
 
 
+def is_shown(row: dict[str, Any]) -> bool:
+    """Whether a configuration is a candidate for use: training drew it, or the paper reports it."""
+    from searchspaces.pta import REPORTED
+
+    return row["trained"] or row["configuration"] in REPORTED
+
+
 def summary_table(table: dict[str, Any]) -> Any:
     """A rich table: the paper's configurations from one set of weights, and MobileNetV2 trained alone."""
     from rich.table import Table
@@ -271,7 +278,7 @@ def summary_table(table: dict[str, Any]) -> Any:
             "MobileNetV2 alone", *_summary_cells({**reference, "recalibrated": None, "relative_latency": 1.0})
         )
     for row in table["rows"]:
-        if row["latency"]:
+        if is_shown(row):
             mark = " (selected)" if row["configuration"] == table["selected"] else ""
             shown.add_row(f"{row['configuration']}{mark}", *_summary_cells(row))
     return shown

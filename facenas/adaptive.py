@@ -251,6 +251,7 @@ class AdaptiveStages(Stages):
             "metrics": metrics,
             **{name: own[name] for name in ("parameters", "mac", "ptflops")},
         }
+        table["seconds"] = {"train": self.seconds["search"]}
         self.write_table(table)
         self._write_provenance()
         self.reporter.line("baseline", f"MobileNetV2 trained alone: {acer_of(metrics)}")

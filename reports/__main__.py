@@ -1,12 +1,15 @@
-"""``python -m reports RUN [RUN ...] --out PAGE.html``"""
+"""``python -m reports RUN [RUN ...] --out PAGE.html``, and ``python -m reports papers --table TABLE``."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from searchspaces.cli import run_command
 from searchspaces.errors import ConfigError
+
+REPETITIONS = 100  # timed runs of each network, as everywhere
 
 
 def report(runs: list[Path], out: Path | None = None) -> None:
@@ -26,5 +29,56 @@ def report(runs: list[Path], out: Path | None = None) -> None:
     print(write_report(runs, out or runs[0] / "report.html"))
 
 
+def papers(
+    table: str | None = None, out: Path | None = None, repetitions: int = REPETITIONS, json: bool = False
+) -> None:
+    """Print a table of a paper beside what this code computes and this machine measures; without --table, list them.
+
+    Args:
+        table: the table, such as pta-table4.
+        out: also write it to this file: .md, .csv, .html or .json.
+        repetitions: timed runs of each network.
+        json: print JSON.
+
+    Raises:
+        ConfigError: if the file cannot be written in any format that we know.
+    """
+    from .paper_tables import PAPER_TABLES
+    from .papers_output import as_json, as_text, check_suffix, write_computed
+
+    if out is not None:
+        check_suffix(out)
+    if table is None:
+        if out is not None or json:
+            raise ConfigError(f"Name a table with --table: {', '.join(PAPER_TABLES)}.")
+        _list_tables()
+        return
+    from .papers import compute
+
+    computed = compute(table, repetitions)
+    print(as_json(computed) if json else as_text(computed), end="")
+    if out is not None:
+        print(write_computed(computed, out), file=sys.stderr)
+
+
+def _list_tables() -> None:
+    from .paper_tables import PAPER_TABLES
+    from .papers import COMPUTED
+
+    width = max(map(len, PAPER_TABLES))
+    for name, known in PAPER_TABLES.items():
+        how = "computed here" if name in COMPUTED else "the paper's figures only; ours are in the report of a run"
+        print(f"{name:{width}}  {known.title} ({how})")
+    print("Show one with --table NAME.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``papers`` as the first argument asks for a paper's table; a run folder of that name is ``./papers``."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["papers"]:
+        return run_command(papers, arguments[1:], prog="python -m reports papers")
+    return run_command(report, arguments, prog="python -m reports")
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(report, prog="python -m reports"))
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,7 +19,11 @@ Line = tuple[str, str, str]  # column, what the legend calls it, colour
 
 SEARCH_PANELS: list[tuple[str, str, Sequence[Line]]] = [
     ("Loss", "loss", [("train_loss", "training", BLUE), ("val_loss", "validation", ORANGE)]),
-    ("Accuracy of the supernet", "share", [("val_accuracy", "validation", ORANGE)]),
+    (
+        "Accuracy of the supernet",
+        "share",
+        [("val_accuracy", "validation", ORANGE), ("train_accuracy", "training", BLUE)],
+    ),
     ("Has the search decided?", "share", [("entropy", "entropy (100 %: undecided)", BLUE)]),
     (
         "Is it collapsing?",
@@ -27,6 +32,25 @@ SEARCH_PANELS: list[tuple[str, str, Sequence[Line]]] = [
     ),
     ("MACs of the derived network, millions", "millions", [("derived_macs", "", BLUE)]),
 ]
+REFERENCE = "reference_"  # before a column's name: the same of the plain network that was trained beside it
+SAMPLED_PANELS: list[tuple[str, str, Sequence[Line]]] = [
+    ("Loss", "loss", [("train_loss", "training, sampled", BLUE), ("val_loss", "validation", ORANGE)]),
+    ("Accuracy of the sampled paths", "share", [("train_accuracy", "training", BLUE)]),
+    (
+        "Validation equal error rate",
+        "share",
+        [("val_eer", "sampled training", ORANGE), (f"{REFERENCE}val_eer", "MobileNetV2 alone", INK)],
+    ),
+    (
+        "Validation AUC",
+        "auc",
+        [("val_auc", "sampled training", GREEN), (f"{REFERENCE}val_auc", "MobileNetV2 alone", INK)],
+    ),
+    ("Learning rate", "count", [("learning_rate", "", MUTED)]),
+]
+DRAWN = "drawn_"  # before a configuration's name: how often an epoch drew it
+DRAWN_COLOURS = list(OPERATIONS.values())[1:]
+DASHES = ["-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1))]
 TRAINING_PANELS: list[tuple[str, str, Sequence[Line]]] = [
     ("Loss", "loss", [("train_loss", "training", BLUE), ("val_loss", "validation", ORANGE)]),
     ("Validation equal error rate", "share", [("val_eer", "EER", ORANGE)]),
@@ -40,15 +64,25 @@ def is_random_search(table: pd.DataFrame) -> bool:
     return "candidate" in table
 
 
-def search_figure(table: pd.DataFrame, warnings: Iterable[int] = ()) -> Figure | None:
+def is_sampled(table: pd.DataFrame) -> bool:
+    """Whether the rows are epochs of a training of sampled paths, which no operation competes in."""
+    return bool(_drawn_columns(table)) or ("val_eer" in table and "entropy" not in table)
+
+
+def search_figure(
+    table: pd.DataFrame, warnings: Iterable[int] = (), reference: pd.DataFrame | None = None
+) -> Figure | None:
     """The course of a search; None if the table holds nothing to draw.
 
     Args:
         table: search.csv.
         warnings: epochs at which the guard against collapse spoke.
+        reference: training.csv of the plain network that was trained beside a sampled training.
     """
     if is_random_search(table):
         return candidates_figure(table)
+    if is_sampled(table):
+        return _panels(_with_reference(_as_shares(table), reference), [*SAMPLED_PANELS, *_drawn_panel(table)], [])
     return _panels(table, SEARCH_PANELS, list(warnings))
 
 
@@ -82,6 +116,34 @@ def candidates_figure(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
+def _drawn_columns(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name in table if str(name).startswith(DRAWN)]
+
+
+def _drawn_panel(table: pd.DataFrame) -> list[tuple[str, str, Sequence[Line]]]:
+    names = _drawn_columns(table)
+    lines = [
+        (name, name.removeprefix(DRAWN), DRAWN_COLOURS[i % len(DRAWN_COLOURS)]) for i, name in enumerate(names[:12])
+    ]
+    return [("How often each configuration was drawn", "part", lines)] if lines else []
+
+
+def _as_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Counts of draws as shares of their epoch."""
+    names = _drawn_columns(table)
+    table = table.copy()
+    table[names] = table[names].div(table[names].sum(axis="columns").replace(0, np.nan), axis="index")
+    return table
+
+
+def _with_reference(table: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
+    """The columns of a second training beside those of the first, by epoch."""
+    if reference is None or "epoch" not in table or "epoch" not in reference:
+        return table
+    other = reference.drop_duplicates("epoch").set_index("epoch").add_prefix(REFERENCE)
+    return table.join(other, on="epoch")
+
+
 def _panels(table: pd.DataFrame, panels: list[tuple[str, str, Sequence[Line]]], warnings: list[int]) -> Figure | None:
     drawn = [panel for panel in panels if any(c in table and table[c].notna().any() for c, _, _ in panel[2])]
     if not drawn:
@@ -101,15 +163,21 @@ def _panels(table: pd.DataFrame, panels: list[tuple[str, str, Sequence[Line]]], 
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if kind == "millions":
             ax.yaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
+        elif kind == "count":
+            ax.set_ylim(bottom=0)
+            ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        elif kind == "part":
+            ax.set_ylim(0, 1.5 * ax.dataLim.y1)  # the legend stands above the lines
+            ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
         elif kind in ("share", "auc"):
             _set_share_scale(ax, table, [column for column, _, _ in lines], in_percent=kind == "share")
-        _legend(ax)
+        _legend(ax, 3 if kind == "part" else 1)
     return figure
 
 
 def _draw_panel(ax: Axes, table: pd.DataFrame, x: Any, lines: Sequence[Line]) -> None:
-    for (column, label, colour), dash in zip(lines, ("-", (0, (5, 1.5))), strict=False):
-        if column in table:
+    for (column, label, colour), dash in zip(lines, itertools.cycle(DASHES), strict=False):
+        if column in table and table[column].notna().any():
             marker = "o" if table[column].notna().sum() < 3 else None  # one or two points make no line
             ax.plot(x, table[column], linestyle=dash, color=colour, linewidth=1.8, marker=marker, label=label or None)
 
@@ -120,7 +188,7 @@ def _set_share_scale(ax: Axes, table: pd.DataFrame, columns: list[str], in_perce
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if low >= 0.5 and columns != ["entropy"]:
         ax.set_ylim(0.5, 1.01)
-    elif high <= 0.45 and columns == ["val_eer"]:
+    elif high <= 0.5 and columns[0] == "val_eer":
         ax.set_ylim(0, 0.52)
     else:
         ax.set_ylim(-0.02, 1.02)
@@ -138,7 +206,7 @@ def _style(ax: Axes, title: str, x_label: str) -> None:
     ax.spines[["left", "bottom"]].set_color(MUTED)
 
 
-def _legend(ax: Axes) -> None:
+def _legend(ax: Axes, columns: int = 1) -> None:
     handles, labels = ax.get_legend_handles_labels()
     if labels:
-        ax.legend(handles, labels, fontsize=8, frameon=False, labelcolor=INK)
+        ax.legend(handles, labels, fontsize=8, frameon=False, labelcolor=INK, ncols=columns)

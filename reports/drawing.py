@@ -15,18 +15,18 @@ from typing import Any
 import networkx as nx
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+from matplotlib.patches import PathPatch, Polygon
 from matplotlib.path import Path as Curve
 from matplotlib.text import Text
-from matplotlib.textpath import TextPath
 
 from searchspaces.errors import ArchitectureError
 
+from .branches import branches_figure, has_branches
 from .figures import save_figure
 from .layout import Box, Layout, Route, layered_layout
 from .palette import INK, MUTED, NODE, PAPER, operation_colour, text_colour
+from .strokes import add_box, add_text, text_width
 
 POINTS = 9.5  # of an operation's name where a cell is drawn at its natural size
 NODE_HEIGHT, ARROW = 0.36, 0.09  # inches
@@ -62,8 +62,8 @@ def draw_cell(graph: nx.MultiDiGraph, cell: str, ax: Axes) -> CellDrawing:
         drawing.curves.append((route, _draw_route(ax, layout, route, scale)))
     for name, index in layout.nodes.items():
         box = layout.boxes[index]
-        _patch(ax, box, NODE, INK, 1.1 * scale, rounding=0.06)
-        text = _text(ax, box.x, box.y, _node_text(names[name], name), POINTS * scale, INK)
+        add_box(ax, box.edges, NODE, INK, 1.1 * scale, rounding=0.06)
+        text = add_text(ax, box.x, box.y, _node_text(names[name], name), POINTS * scale, INK)
         drawing.nodes.append((box, [text]))
     for route in layout.routes:
         if route.label is not None:
@@ -72,11 +72,13 @@ def draw_cell(graph: nx.MultiDiGraph, cell: str, ax: Axes) -> CellDrawing:
 
 
 def architecture_figure(graph: nx.MultiDiGraph) -> Figure:
-    """All cells of an architecture below each other at one scale, with a legend.
+    """An architecture with a legend: all its cells below each other at one scale, or its chain of branches.
 
     Raises:
-        ArchitectureError: if the graph has no cells.
+        ArchitectureError: if the graph has neither cells nor branches.
     """
+    if has_branches(graph):
+        return branches_figure(graph)
     cells = cells_of(graph)
     if not cells:
         raise ArchitectureError("This architecture has no cells to draw: no node of its graph names a cell.")
@@ -96,7 +98,7 @@ def architecture_figure(graph: nx.MultiDiGraph) -> Figure:
 
 
 def draw_architecture(graph: nx.MultiDiGraph, path: str | Path) -> Path:
-    """Writes all cells as one picture; the suffix of the path (.png, .svg, .pdf) decides the format."""
+    """Writes the whole architecture as one picture; the suffix of the path (.png, .svg, .pdf) decides the format."""
     return save_figure(architecture_figure(graph), path)
 
 
@@ -117,19 +119,13 @@ def _subgraph(graph: nx.MultiDiGraph, cell: str) -> nx.MultiDiGraph:
 def _lay_out(graph: nx.MultiDiGraph, cell: str) -> Layout:
     part = _subgraph(graph, cell)
     nodes = {
-        name: (max(NODE_HEIGHT, _text_width(_node_text(label, name), POINTS) + 0.2), NODE_HEIGHT)
+        name: (max(NODE_HEIGHT, text_width(_node_text(label, name), POINTS) + 0.2), NODE_HEIGHT)
         for name, label in part.nodes(data="label")
     }
     operations = [operation for *_, operation in part.edges(data="operation") if operation is not None]
-    width = max((_text_width(operation, POINTS) for operation in operations), default=0.5) + 0.24
+    width = max((text_width(operation, POINTS) for operation in operations), default=0.5) + 0.24
     strides = {int(stride or 1) for *_, stride in part.edges(data="stride")}
     return layered_layout(part, nodes, {stride: (width, 0.27 if stride == 1 else 0.42) for stride in strides})
-
-
-def _text_width(text: str, points: float) -> float:
-    return float(
-        TextPath((0, 0), text, size=points, prop=FontProperties(family="DejaVu Sans")).get_extents().width / 72
-    )
 
 
 def _node_text(label: Any, name: str) -> str:
@@ -192,25 +188,11 @@ def _draw_route(ax: Axes, layout: Layout, route: Route, scale: float) -> Curve:
 def _draw_label(ax: Axes, box: Box, route: Route, scale: float) -> list[Text]:
     colour = operation_colour(str(route.operation))
     ink = text_colour(colour)
-    _patch(ax, box, colour, colour, 0.8 * scale, rounding=0.1)
+    add_box(ax, box.edges, colour, colour, 0.8 * scale, rounding=0.1)
     if route.stride == 1:
-        return [_text(ax, box.x, box.y, str(route.operation), POINTS * scale, ink)]
-    lower = _text(ax, box.x, box.y - 0.095, f"stride {route.stride}", (POINTS - 2) * scale, ink, style="italic")
-    return [_text(ax, box.x, box.y + 0.075, str(route.operation), POINTS * scale, ink), lower]
-
-
-def _patch(ax: Axes, box: Box, face: str, edge: str, width: float, rounding: float) -> None:
-    left, bottom, _, _ = box.edges
-    style = f"round,pad=0,rounding_size={rounding}"
-    patch = FancyBboxPatch(
-        (left, bottom), box.width, box.height, style, facecolor=face, edgecolor=edge, linewidth=width
-    )
-    patch.set_zorder(4)
-    ax.add_patch(patch)
-
-
-def _text(ax: Axes, x: float, y: float, text: str, size: float, colour: str, **style: Any) -> Text:
-    return ax.text(x, y, text, size=size, color=colour, ha="center", va="center_baseline", zorder=5, **style)
+        return [add_text(ax, box.x, box.y, str(route.operation), POINTS * scale, ink)]
+    lower = add_text(ax, box.x, box.y - 0.095, f"stride {route.stride}", (POINTS - 2) * scale, ink, style="italic")
+    return [add_text(ax, box.x, box.y + 0.075, str(route.operation), POINTS * scale, ink), lower]
 
 
 def _legend(figure: Figure, graph: nx.MultiDiGraph, x: float, y: float) -> None:

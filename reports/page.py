@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 from searchspaces.errors import FacenasError, RunFolderError
 from searchspaces.files import write_text
 
-from . import comparison, numbers, tables
-from .curves import is_random_search, search_figure, training_figure
+from . import beside_paper, comparison, configurations, numbers, tables
+from .branches import has_branches
+from .configurations import configurations_figure
+from .curves import is_random_search, is_sampled, search_figure, training_figure
 from .distribution import distribution_figure
 from .drawing import architecture_figure
 from .figures import fix_layout, inline_svg, save_figure
@@ -84,6 +86,9 @@ def render(views: Sequence[RunView]) -> str:
         "percent": percent,
         "number": number,
         "random": is_random_search,
+        "sampled": is_sampled,
+        "configurations": configurations,
+        "beside_paper": beside_paper,
     }
     return _template().render(views=views, title=title, style=style, **helpers)
 
@@ -113,7 +118,7 @@ def _prefixes(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-ALL_FIGURES = ("cells", "search", "distribution", "training")
+ALL_FIGURES = ("cells", "configurations", "search", "distribution", "training")
 BASELINE_FIGURES = ("cells", "search")
 
 
@@ -137,13 +142,21 @@ def _view(run: Run, folder: Path, prefix: str, wanted: Sequence[str] | None = No
 def draw_figure(run: Run, name: str) -> tuple[Figure | None, str]:
     """One of `ALL_FIGURES` with its caption; None if the run has nothing to draw it from."""
     if name == "cells":
-        return _cells(run), "The cells that were found, drawn from left to right."
+        return _cells(run), _cells_caption(run)
+    if name == "configurations":
+        return configurations_figure(run.configurations), CONFIGURATIONS_CAPTION
     if name == "search":
         warned = [int(number(line.get("epoch")) or 0) for line in run.history if line.get("guard")]
         random = is_random_search(run.search)
         caption = "The candidates of the random search." if random else "The search, epoch by epoch."
-        return search_figure(run.search, warned), caption
+        if not is_sampled(run.search):
+            return search_figure(run.search, warned), caption
+        reference = run.reference.training if run.reference and run.trained_once else None
+        return search_figure(run.search, warned, reference), _sampled_caption(run)
     if name == "training":
+        if run.trained_once and run.training.empty:
+            figure = training_figure(run.reference.training) if run.reference else None
+            return figure, "The training of the plain MobileNetV2, with the same recipe."
         return training_figure(run.training), "The training of the final network."
     choices = run.architecture.get("choices")
     return (
@@ -151,6 +164,24 @@ def draw_figure(run: Run, name: str) -> tuple[Figure | None, str]:
         "Every edge that a cell could have: a panel's row is where the edge comes from, its column where it goes "
         "to. The height of a colour is the share of its operation at that epoch; framed edges were kept.",
     )
+
+
+CONFIGURATIONS_CAPTION = (
+    "Error against cost. Bars: 95 % interval of ACER over people, and the middle half of the times. The Pareto front "
+    "(ringed) joins measured values: where intervals overlap, another test set could give another front."
+)
+
+
+def _cells_caption(run: Run) -> str:
+    if run.graph is not None and has_branches(run.graph):
+        return "The configuration that was selected, from input to output: branches that it does not run are dashed."
+    return "The cells that were found, drawn from left to right."
+
+
+def _sampled_caption(run: Run) -> str:
+    validated = run.config.get("validated")
+    judged = f" Validation is of {plain(validated)} after each epoch." if run.trained_once and validated else ""
+    return f"The sampled training, epoch by epoch.{judged}"
 
 
 def _cells(run: Run) -> Figure | None:
@@ -194,7 +225,7 @@ def guard_sentence(run: Run) -> tuple[str, str] | None:
         "warned": "The guard against collapse warned: look at the curves before you trust this architecture.",
         "stopped": "The guard against collapse stopped the search: the architecture is that of the last healthy epoch.",
     }
-    if verdict is None:
+    if verdict is None or (verdict == "healthy" and run.trained_once):  # no operations compete there
         return None
     return str(verdict), meaning.get(str(verdict), f"The guard says {plain(verdict)}.") + (
         f" {reason}" if reason else ""
@@ -223,20 +254,21 @@ def shortcut_sentence(run: Run) -> str | None:
 def rebuild_commands(run: Run) -> list[tuple[str, str]]:
     """What to type to make each part of the run again."""
     folder = str(run.path)
-    strategy = str(run.config.get("strategy", ""))
+    strategy, once = str(run.config.get("strategy", "")), run.trained_once
     config, architecture = shlex.quote(f"{folder}/config.yaml"), shlex.quote(f"{folder}/architecture.json")
     lines = []
     if re.fullmatch(r"\w+", strategy):
         again = shlex.quote(f"{folder}-again")
         lines.append(
             (
-                "search, training, measuring and report",
+                "sampled training, judging, measuring and report" if once else "search, training, measuring and report",
                 f"python -m strategies.{strategy} --config {config} --out {again}",
             )
         )
     data, recipe = run.config.get("data"), run.config.get("recipe")
     options = "".join(f" --{k} {shlex.quote(v)}" for k, v in (("data", data), ("recipe", recipe)) if isinstance(v, str))
-    lines.append(("training of the network alone", f"python -m evaluators.train {architecture}{options}"))
+    alone = "the selected configuration from scratch, by itself" if once else "training of the network alone"
+    lines.append((alone, f"python -m evaluators.train {architecture}{options}"))
     lines.append(("counts", f"python -m hardware.profile {architecture}"))
     lines.append(("time on your device", f"python -m hardware.measure {architecture}"))
     lines.append(("this page", f"python -m reports {shlex.quote(folder)}"))

@@ -29,7 +29,12 @@ PURPOSE = {
     "data.json": "what the data are, and whether they are simulated",
     "provenance.json": "versions, device, durations, and the choices that the paper leaves open",
     "baseline": "random search with the same budget, to compare with",
+    "configurations.json": "what each configuration of the network reaches and costs",
 }
+# Space and strategy whose training gives the network itself: nothing is searched, so nothing is trained anew either.
+TRAINED_ONCE = {("pta", "single_path")}
+NOT_OF_TRAINED_ONCE = ("training.csv", "architectures.jsonl", "baseline")
+REFERENCE = "mobilenet_v2"  # folder of the plain network that was trained beside it
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,27 @@ class Run:
         return self._read("architectures.jsonl", self._load_lines) or []
 
     @cached_property
+    def configurations(self) -> dict[str, Any]:
+        """What each configuration of a network with branches reaches and costs; empty if there is none."""
+        if not self.trained_once and not (self.path / "configurations.json").exists():
+            return {}
+        found, seconds = self._object("configurations.json"), self.provenance.get("seconds")
+        if found and "seconds" not in found and isinstance(seconds, Mapping):
+            found["seconds"] = {"train": seconds.get("search")}  # a training of sampled paths is the run's search
+        return found
+
+    @property
+    def trained_once(self) -> bool:
+        """Whether the training that is sampled is the only one, so that there is no search to compare."""
+        return (self.config.get("space"), self.config.get("strategy")) in TRAINED_ONCE
+
+    @cached_property
+    def reference(self) -> Run | None:
+        """The plain network that was trained beside this one, or None."""
+        folder = self.path / REFERENCE
+        return Run(folder) if (folder / "config.yaml").is_file() else None
+
+    @cached_property
     def graph(self) -> nx.MultiDiGraph | None:
         """The found architecture as a graph to draw, or None."""
         if not self.architecture:
@@ -138,6 +164,8 @@ class Run:
     def baseline(self) -> Run | None:
         """Random search with the same budget, or None."""
         folder = self.path / "baseline"
+        if self._needs_no("baseline"):
+            return None
         if not folder.is_dir():
             self.note("baseline", "missing", f"is missing: the report lacks {PURPOSE['baseline']}.")
             return None
@@ -169,6 +197,7 @@ class Run:
             "data",
             "provenance",
             "history",
+            "configurations",
         ):
             getattr(self, part)
         _ = self.graph, self.baseline
@@ -180,8 +209,13 @@ class Run:
         """Adds a problem."""
         self.problems.append(Problem(file, kind, text))
 
+    def _needs_no(self, file: str) -> bool:
+        return file in NOT_OF_TRAINED_ONCE and self.trained_once and not (self.path / file).exists()
+
     def _read(self, file: str, load: Callable[[Path], Any]) -> Any:
         path = self.path / file
+        if file in NOT_OF_TRAINED_ONCE and self._needs_no(file):
+            return None
         if not path.exists():
             self.note(file, "missing", f"is missing: the report lacks {PURPOSE[file]}.")
             return None

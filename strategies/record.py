@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,8 @@ class PathLog(EpochCheckpoint):
         record["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         rows = [self._row(entry) for entry in history]
         write_text(self.run / "search.csv", pd.DataFrame(rows).to_csv(index=False))
+        lines = ({"epoch": entry["epoch"], "drawn": dict(self._drawn(entry))} for entry in history)
+        write_text(self.run / "architectures.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         if not self.validate or best_epoch(rows) == record["epoch"]:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_weights(pl_module.model, self.best_weights)
@@ -114,14 +116,16 @@ class PathLog(EpochCheckpoint):
             self.on_epoch(rows[-1])
 
     def _row(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        drawn = zip(self.names, record.get("drawn", ()), strict=False)
         own = {name: record[name] for name in ("learning_rate", "seconds")}
         return {
             "epoch": record["epoch"],
             **record["statistics"],
-            **{f"drawn_{name}": count for name, count in drawn},
+            **{f"drawn_{name}": count for name, count in self._drawn(record)},
             **own,
         }
+
+    def _drawn(self, record: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+        return zip(self.names, record.get("drawn", ()), strict=False)
 
 
 def best_epoch(rows: Sequence[Mapping[str, Any]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable
@@ -205,6 +206,109 @@ def write_shared(
             "learning_rate": 0.025 * (1 + np.cos(np.pi * e / 20)), "seconds": 7.0,
         }
     ).to_csv(path / "training.csv", index=False)  # fmt: skip
+
+
+def write_pta_run(path: Path, epochs: int = 20, seed: int = 3) -> Path:
+    """A complete folder of a sampled training of PTA; every figure but the counts is made up."""
+    path.mkdir(parents=True)
+    dice, e = np.random.default_rng(seed), np.arange(epochs)
+    config = {"space": "pta", "strategy": "single_path", "recipe": "quick", "data": "portraits", "seed": seed}
+    config |= {"validated": "HHH", "recalibrate": "reported", "space_options": {"image_size": 128}}
+    (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    curve = {
+        "epoch": e, "train_loss": 0.65 * np.exp(-e / 7), "val_loss": 0.2 + 0.5 * np.exp(-e / 5),
+        "val_eer": 0.06 + 0.35 * np.exp(-e / 4), "val_auc": 0.98 - 0.4 * np.exp(-e / 4),
+    }  # fmt: skip
+    drawn = dice.multinomial(120, list(PTA_SAMPLING.values()), epochs)
+    columns = {f"drawn_{name}": drawn[:, i] for i, name in enumerate(PTA_SAMPLING)}
+    rest = {"train_accuracy": 0.97 - 0.4 * np.exp(-e / 5), "learning_rate": 1e-4, "seconds": 7.1}
+    pd.DataFrame({**curve, **columns, **rest}).to_csv(path / "search.csv", index=False)
+    lines = [{"epoch": int(epoch), "choices": pta_choices("HHH"), "guard": None} for epoch in e]
+    (path / "architectures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_shared(path, pta_choices("HHL"), "single_path", {"image_size": 128}, 0.055, 0.025, seed)
+    (path / "training.csv").unlink()
+    changes = {
+        "architecture.json": {"space": "pta"},
+        "provenance.json": {"strategy": "single_path", "guard": {"verdict": "healthy", "reason": None}},
+    }
+    for name, change in changes.items():
+        (path / name).write_text(json.dumps(json.loads((path / name).read_text()) | change))
+    (path / "configurations.json").write_text(json.dumps(made_up_configurations()))
+    plain = path / "mobilenet_v2"
+    plain.mkdir()
+    (plain / "config.yaml").write_text(yaml.safe_dump(config))
+    slower = {"val_eer": 0.08 + 0.38 * np.exp(-e / 6), "val_auc": 0.97 - 0.42 * np.exp(-e / 6)}
+    pd.DataFrame({**curve, **slower, "learning_rate": 1e-4}).to_csv(plain / "training.csv", index=False)
+    return path
+
+
+PTA_SAMPLING = {"HHH": 0.45, "LHH": 0.15, "HLH": 0.15, "HHL": 0.15, "LLL": 0.10}
+BRANCHES = {"L": "light", "H": "heavy", "B": "both"}
+# exact counts at 128x128: what all configurations share, and the light branch of each block; heavy is twice that, both
+# three times
+BLOCK_COSTS = {"parameters": (1241346, (54272, 118272, 320000)), "mac": (66137344, (3366912, 7409664, 5053440))}
+
+
+def pta_choices(configuration: str) -> dict[str, str]:
+    return {f"block_{number}": BRANCHES[letter] for number, letter in enumerate(configuration, start=1)}
+
+
+def pta_cost(configuration: str, kind: str) -> int:
+    shared, light = BLOCK_COSTS[kind]
+    return shared + sum(
+        {"L": 1, "H": 2, "B": 3}[letter] * block for letter, block in zip(configuration, light, strict=True)
+    )
+
+
+def made_up_configurations() -> dict[str, Any]:
+    """The content of configurations.json: figures that no training has given."""
+    errors = {"HHH": 0.062, "LHH": 0.066, "HLH": 0.071, "HHL": 0.055, "LLL": 0.083, "BBB": 0.19}
+    others = sorted({"".join(letters) for letters in itertools.product("LHB", repeat=3)} - set(errors))
+    dice, rows = np.random.default_rng(8), []
+    for name in [*errors, *others]:
+        acer = errors.get(name, 0.08 + 0.06 * name.count("B") + 0.02 * dice.normal())
+        mac, known = pta_cost(name, "mac"), name in errors
+        again = {"val": {"eer": 0.05, "auc": 0.98, "loss": 0.1}, "metrics": made_up_metrics(acer * 0.8)}
+        rows.append(
+            {
+                "configuration": name, "choices": pta_choices(name), "parameters": pta_cost(name, "parameters"),
+                "mac": mac, "ptflops": int(mac * 1.065), "trained": name in PTA_SAMPLING,
+                "val": {"eer": acer, "auc": 0.98, "loss": 0.1}, "metrics": made_up_metrics(acer),
+                "recalibrated": again if known else None,
+                "latency": made_up_latency(2.6 * mac / 97796608) if known else None,
+                "relative_latency": mac / 97796608 if known else None,
+            }
+        )  # fmt: skip
+    reference = {
+        "name": "MobileNetV2", "parameters": 2226434, "mac": 97796608, "ptflops": 104151554,
+        "metrics": made_up_metrics(0.068), "val": {"eer": 0.07, "auc": 0.97, "loss": 0.2},
+        "latency": made_up_latency(2.61), "seconds": 151.2, "epochs": 20,
+    }  # fmt: skip
+    return {
+        "format": 1, "space": "pta", "options": {"image_size": 128, "classes": 2, "width": 1.0, "dropout": 0.2},
+        "selected": "HHL", "selected_by": "val_eer (equal: fewer MACs)", "sampling": PTA_SAMPLING,
+        "data": {"name": "portraits", "simulated": True, "people": 40, "pictures": 120},
+        "device": {"cpu": "made-up processor", "cores": 2, "os": "none"}, "rows": rows, "reference": reference,
+        "seconds": {"train": 140.1, "evaluate": 35.0, "measure": 20.0},
+    }  # fmt: skip
+
+
+def made_up_metrics(acer: float) -> dict[str, Any]:
+    named = {"acer": metric(acer, 0.028), "apcer": metric(acer * 1.3, 0.04), "bpcer": metric(acer * 0.7, 0.04)}
+    return {**named, "accuracy": metric(1 - acer, 0.03), "auc": metric(0.97, 0.02), "eer": metric(acer, 0.03)}
+
+
+def made_up_latency(median: float) -> dict[str, Any]:
+    spread = {"p10_ms": 0.94, "p25_ms": 0.97, "p75_ms": 1.05, "p90_ms": 1.11, "wall_median_ms": 1.02}
+    protocol = {"runtime": "onnxruntime", "version": "1.20.1", "threads": 1, "dtype": "float32", "clock": "cpu"}
+    values = {key: median * factor for key, factor in spread.items()}
+    return {**protocol, "warmup": 10, "repetitions": 55, "median_ms": median, **values, "noisy": False}
+
+
+@pytest.fixture
+def pta_folder(tmp_path: Path) -> Path:
+    """A complete run of a sampled training, with made-up figures."""
+    return write_pta_run(tmp_path / "pta")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from reports.run import PURPOSE, Run, flatten
 from searchspaces.errors import RunFolderError
 
-FILES = [name for name in PURPOSE if name not in ("config.yaml", "baseline")]
+FILES = [name for name in PURPOSE if name not in ("config.yaml", "baseline", "configurations.json")]
 
 
 def test_complete_folder_has_no_problems(run_folder: Path) -> None:

@@ -12,6 +12,8 @@ from searchspaces.lazy import lazy_names
 if TYPE_CHECKING:
     from .counters import CONVENTIONS, activation_bytes, count, count_parameters, profile_model, register_layer
     from .device import this_device
+    from .kernels import kernels_of
+    from .latency import LatencyModel
     from .profile import cost_of, cost_of_onnx
     from .runtimes import RUNTIMES, get_runtime, register_runtime
     from .runtimes.timing import Latency
@@ -24,6 +26,8 @@ _HOMES = {
     "profile_model": "counters",
     "register_layer": "counters",
     "this_device": "device",
+    "kernels_of": "kernels",
+    "LatencyModel": "latency",
     "cost_of": "profile",
     "cost_of_onnx": "profile",
     "RUNTIMES": "runtimes",
@@ -36,12 +40,14 @@ __all__ = [
     "CONVENTIONS",
     "RUNTIMES",
     "Latency",
+    "LatencyModel",
     "activation_bytes",
     "cost_of",
     "cost_of_onnx",
     "count",
     "count_parameters",
     "get_runtime",
+    "kernels_of",
     "profile_model",
     "register_layer",
     "register_runtime",

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from searchspaces.errors import CostError
-from searchspaces.features import KINDS, NAMES, QUANTITIES, Codes, Features
+from searchspaces.features import KINDS, NAMES, QUANTITIES, Features
 from searchspaces.files import read_json, write_json
 
 from . import gaussian
@@ -330,7 +330,7 @@ class _Fit:
 
     def _leave_one_out(self) -> tuple[Matrix, Matrix]:
         error, variance = gaussian.leave_one_out(
-            self.y - self.factor * self.x @ self.prior.mean, sum(self._covariances())
+            self.y - self.factor * self.x @ self.prior.mean, np.sum(self._covariances(), axis=0)
         )
         return error, variance - self._noise() * (self.doubt - 1)
 
@@ -349,7 +349,7 @@ class _Fit:
         self.coefficients = gaussian.coefficients(self.x, self.y, mean, before, process + noise)
         self.covariance = gaussian.coefficient_covariance(self.x, before, process + noise)
         left = self.y - self.x @ self.coefficients
-        self.alpha = np.linalg.solve(process + noise, left) * self.scale**2
+        self.alpha: Matrix = np.asarray(np.linalg.solve(process + noise, left) * self.scale**2, dtype=float)
         self.loo_error, self.loo_variance = self._leave_one_out()
 
     def treatment(self, weight: float) -> Treatment:
@@ -384,7 +384,7 @@ def process_kernels(first: Features, second: Features) -> dict[str, Matrix]:
 
 
 def process_tables(features: Features, alpha: Matrix, widths: Mapping[str, float]) -> tuple[Matrix, Matrix]:
-    """The process as tables: what each choice at a place, and at each pair of places, adds; alpha (n,) solves S a = r."""
+    """The process as tables: what a choice at a place, and two at a pair of places, add; alpha (n,): S a = r."""
     codes, levels = features.choices, features.levels
     place = np.zeros((codes.shape[1] if "place" in widths else 0, levels))
     pair = np.zeros((len(features.pairs) if "pair" in widths else 0, levels, levels))
@@ -445,7 +445,9 @@ def _round(value: Any) -> Any:
 def _treatment_dict(treatment: Treatment, used: list[int]) -> dict[str, Any]:
     return {
         "weight": _round(treatment.weight),
-        "coefficients_ms": dict(zip([NAMES[i] for i in used], _round(treatment.coefficients[used].tolist()), strict=True)),
+        "coefficients_ms": dict(
+            zip([NAMES[i] for i in used], _round(treatment.coefficients[used].tolist()), strict=True)
+        ),
         "covariance": _round(treatment.covariance[np.ix_(used, used)].tolist()),
         "noise_ms": _round(treatment.noise_ms),
         "residual_ms": _round(treatment.residual_ms),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from .features import FLOAT32, KINDS, QUANTITIES, Codes, Features, Kernel, Matri
 from .naming import Registry
 
 
-def convolution(channels_in: int, channels_out: int, size: int, kernel: int, stride: int = 1, groups: int = 1) -> Kernel:
+def convolution(
+    channels_in: int, channels_out: int, size: int, kernel: int, stride: int = 1, groups: int = 1
+) -> Kernel:
     """A convolution with its batch norm folded in, on a square map of ``size`` pixels a side; "same" padding."""
     out = -(-size // stride)
     weights = channels_in // groups * kernel**2 * channels_out
@@ -190,20 +192,20 @@ class NasBench201(ReferenceSpace):
     def fixed_kernels(self) -> list[Kernel]:
         kernels = [convolution(3, 16, 32, 3)]
         for channels, size in _STAGES:
-            # each of the three nodes adds up its edges
-            kernels += _CELLS * [elementwise(channels, size, inputs) for inputs in (1, 2, 3)]
-        for (channels, size), (wider, smaller) in zip(_STAGES, _STAGES[1:], strict=False):
+            # the second node adds up two edges, the third three
+            kernels += _CELLS * 3 * [elementwise(channels, size, inputs=2)]
+        for (channels, size), (wider, smaller) in pairwise(_STAGES):
             kernels += [
                 elementwise(channels, size),
-                convolution(channels, wider, size, 3, stride=2),
-                elementwise(wider, smaller),
+                convolution(channels, wider, size, 3, stride=2),  # with the next one's activation
                 convolution(wider, wider, smaller, 3),
                 pooling(channels, size, 2, stride=2),
                 convolution(channels, wider, smaller, 1),
                 elementwise(wider, smaller, 2),
             ]
         channels, size = _STAGES[-1]
-        return [*kernels, elementwise(channels, size), pooling(channels, size, size, stride=size), linear(channels, 10)]
+        # the last norm and activation are part of the last cell's addition
+        return [*kernels, pooling(channels, size, size, stride=size), linear(channels, 10)]
 
     def choice_kernels(self, place: int, operation: str) -> list[Kernel]:
         kernels: list[Kernel] = []

@@ -12,6 +12,8 @@ commands:
   train             train a found architecture (python -m evaluators.train)
   profile           count and measure an architecture or an ONNX file (python -m hardware.profile)
   measure           measure the latency of an architecture (python -m hardware.measure)
+  fit               learn a device from measured latencies (python -m hardware.fit)
+  predict           predict latencies with a device profile (python -m hardware.predict)
   deploy            files and latency tiers for an application that switches branches (python -m hardware.deploy)
   report            write one page about finished runs (python -m reports)
   papers            print a paper's table beside ours (python -m reports papers)
@@ -25,6 +27,8 @@ COMMANDS = {
     "train": ("evaluators.train_command", "main"),
     "profile": ("hardware.profile", "main"),
     "measure": ("hardware.measure", "main"),
+    "fit": ("hardware.fit", "main"),
+    "predict": ("hardware.predict", "main"),
     "deploy": ("hardware.deploy", "main"),
     "report": ("reports.__main__", "report"),
     "papers": ("reports.__main__", "papers"),

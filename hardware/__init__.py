@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .counters import CONVENTIONS, activation_bytes, count, count_parameters, profile_model, register_layer
     from .deploy import deploy_network
     from .device import this_device
+    from .kernels import kernels_of
+    from .latency import LatencyModel
     from .profile import cost_of, cost_of_onnx
     from .runtimes import RUNTIMES, get_runtime, register_runtime
     from .runtimes.timing import Latency
@@ -34,6 +36,8 @@ _HOMES = {
     "register_layer": "counters",
     "deploy_network": "deploy",
     "this_device": "device",
+    "kernels_of": "kernels",
+    "LatencyModel": "latency",
     "cost_of": "profile",
     "cost_of_onnx": "profile",
     "RUNTIMES": "runtimes",
@@ -54,6 +58,7 @@ __all__ = [
     "CONVENTIONS",
     "RUNTIMES",
     "Latency",
+    "LatencyModel",
     "activation_bytes",
     "check_switchable",
     "cost_of",
@@ -64,6 +69,7 @@ __all__ = [
     "export_slim",
     "export_switchable",
     "get_runtime",
+    "kernels_of",
     "make_tiers",
     "measure_configurations",
     "measure_switchable",

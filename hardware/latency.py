@@ -128,6 +128,12 @@ class LatencyModel:
         best = max(self.treatments.values(), key=lambda treatment: treatment.weight)
         return Prior.learned(best.coefficients, best.covariance)
 
+    def transferred(self, space: str) -> LatencyModel:
+        """The same device for networks of another space: the coefficients of the kernels and how sure they are, without
+        what was learned of the choices of this one. Ratios carry over better than milliseconds."""
+        carried = LatencyModel._from_kernels(self.as_prior(), self.kernels, dict(self.provenance))
+        return replace(carried, space=space, measurements=self.measurements)
+
     def predict(self, features: Features, level: float = 0.9) -> Prediction:
         """Latency of n networks with intervals that hold a new measurement with probability ``level``.
 

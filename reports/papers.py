@@ -36,6 +36,7 @@ class CostTable:
         reference: the row that ``relative`` is relative to.
         why_times: why milliseconds differ from the paper's.
         reasons: why a row's relative time differs, where more can be said.
+        profiles: devices of the paper, or ones with their processor: the profile that predicts, and its column.
     """
 
     table: PaperTable
@@ -45,6 +46,7 @@ class CostTable:
     reference: str
     why_times: str
     reasons: Mapping[str, str] = field(default_factory=dict)
+    profiles: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, repetitions: int) -> Computed:
         from hardware.counters import count, count_parameters
@@ -53,6 +55,7 @@ class CostTable:
         networks = self.networks()
         measured = measure_networks(networks, repetitions)
         base = measured[self.reference]["median_ms"]
+        predicted = {title: predict_relative(networks, name, self.reference) for name, title in self.profiles.items()}
         rows = []
         for name, printed in self.table.rows.items():
             network, size = networks[name]
@@ -62,6 +65,7 @@ class CostTable:
                 "mac": count(network, size),
                 "latency": measured[name],
                 "relative": measured[name]["median_ms"] / base,
+                "predicted": {title: relative[name] for title, relative in predicted.items()},
             }
             rows.append({"row": name, "paper": dict(printed), "ours": ours, "remarks": self._remarks(name, ours)})
         blocks = (self._counts(rows), self._times(rows))
@@ -102,14 +106,17 @@ class CostTable:
 
     def _times(self, rows: list[dict[str, Any]]) -> Block:
         titles = [f"{self.table.columns[key].title}: paper" for key in self.times]
-        headings = ("row", *titles, "here, ms: median (p25 to p75)", "relative: paper", "relative: here", "deviation")
+        afar = [f"relative: {title}" for title in self.profiles.values()]
+        here = "here, ms: median (p25 to p75)"
+        headings = ("row", *titles, here, "relative: paper", "relative: here", *afar, "deviation of here")
         lines = []
         for row in rows:
             latency = row["ours"]["latency"]
             spread = f"{latency['median_ms']:.3f} ({latency['p25_ms']:.3f} to {latency['p75_ms']:.3f})"
             printed = [self._printed(row, key) for key in self.times]
             relative = (self._printed(row, "relative"), f"{row['ours']['relative']:.3f}")
-            lines.append((row["row"], *printed, spread, *relative, row["remarks"]["time"]))
+            predicted = [f"{value:.3f}" for value in row["ours"]["predicted"].values()]
+            lines.append((row["row"], *printed, spread, *relative, *predicted, row["remarks"]["time"]))
         return Block("Time of one picture", headings, lines)
 
     def _printed(self, row: Mapping[str, Any], key: str) -> str:
@@ -124,6 +131,7 @@ class CostTable:
         )
         order = "the order of their plain MACs" if _same_order(rows) else "another order than their plain MACs"
         notes = [protocol, self.why_times, f"Measured here, the networks come in {order}."]
+        notes += [profile_note(name, title) for name, title in self.profiles.items()]
         if any(row["ours"]["latency"]["noisy"] for row in rows):
             notes.append("Some measurements are noisy: other work disturbed them. Repeat them on an idle machine.")
         return notes
@@ -167,6 +175,31 @@ def measure_networks(networks: Networks, repetitions: int) -> dict[str, dict[str
     return {name: latency.to_dict() for name, latency in zip(networks, found, strict=True)}
 
 
+def predict_relative(networks: Networks, profile: str, reference: str) -> dict[str, float]:
+    """Predicted time of each network over the reference's, by what a shipped profile knows of a device's kernels."""
+    from hardware.devices import find_profile
+    from hardware.kernels import features_of
+    from hardware.latency import LatencyModel
+
+    model = LatencyModel.load(find_profile(profile)).transferred("networks of a paper")
+    found = model.predict(features_of("networks of a paper", networks.values())).ms
+    base = found[list(networks).index(reference)]
+    return {name: float(ms / base) for name, ms in zip(networks, found, strict=True)}
+
+
+def profile_note(profile: str, title: str) -> str:
+    """Where a predicted column comes from."""
+    from hardware.devices import find_profile
+    from searchspaces.files import read_json
+
+    content = read_json(find_profile(profile))
+    fitted = f"fitted to {content['measurements']} networks of the space {content['space']} ({content['source']})"
+    return (
+        f"Column {title!r}: predicted, not measured, by the profile {profile}, {fitted}. "
+        "Only its coefficients for kernels carry over to these networks."
+    )
+
+
 def pta_networks() -> Networks:
     """The slim network of each row of Table 4; the one without PTA blocks is torchvision's own."""
     import torch
@@ -205,6 +238,7 @@ COMPUTED.register("pta-table4")(
                 "the paper does not explain it"
             ),
         },
+        profiles={"pixel3-fbnet": "Pixel 3 (SD845), predicted"},
     )
 )
 

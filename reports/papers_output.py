@@ -17,6 +17,8 @@ from searchspaces.files import write_text
 from .paper_tables import PaperTable
 from .run import flatten
 
+LONGEST_CELL = 30  # characters of a reason that stays in its cell on a terminal; longer ones stand below the table
+
 
 @dataclass(frozen=True)
 class Block:
@@ -64,11 +66,18 @@ def as_text(computed: Computed) -> str:
         title = f"{computed.table.name}: {block.title}"
         table = Table(title=title, title_justify="left", title_style="bold")
         for index, heading in enumerate(block.headings):
-            words = index == 0 or heading == "deviation"
+            words = index == 0 or heading.startswith("deviation")
             table.add_column(heading, justify="left" if words else "right", no_wrap=index == 0)
+        reasons: dict[str, list[str]] = {}
         for line in block.lines:
+            short, _, reason = line[-1].partition(": ")
+            if reason and len(line[-1]) > LONGEST_CELL:
+                reasons.setdefault(reason, []).append(line[0])
+                line = (*line[:-1], short)
             table.add_row(*line)
         console.print(table)
+        for reason, names in reasons.items():
+            console.print(f"  {', '.join(names)}: {reason}", markup=False, soft_wrap=True)
     for sentence in computed.sentences:
         console.print(sentence, markup=False, soft_wrap=True)
     return buffer.getvalue()

@@ -77,9 +77,10 @@ class AntiSpoofing(Task):
     def accuracy(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return ((self.scores(outputs) >= 0.5) == (labels >= 0.5)).float().mean()
 
-    def metrics(self, network: nn.Module, split: str = "test") -> dict[str, Metric]:
+    def metrics(self, network: nn.Module, split: str = "test", val_outputs: Tensor | None = None) -> dict[str, Metric]:
         """Error rates on a split, at the threshold of equal errors on the validation split."""
         val, judged = self.data.splits["val"], self.data.splits[split]
-        threshold = equal_error_threshold(self.split_scores(network, val), val.labels)
+        outputs = self.predict(network, val) if val_outputs is None else val_outputs
+        threshold = equal_error_threshold(self.scores(outputs).double().numpy(), val.labels)
         scores = self.split_scores(network, judged)
         return metrics_with_intervals(scores, judged.labels, judged.kinds.tolist(), judged.people.tolist(), threshold)

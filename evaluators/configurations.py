@@ -48,7 +48,9 @@ def recalibrated(network: nn.Module, task: Task, split: Split, batch_size: int =
 
 def judge(network: nn.Module, task: Task) -> Judgement:
     """``val``: loss, eer and auc; ``metrics`` of the test split with intervals, at the validation split's threshold."""
-    return {"val": task.validation(network, task.data.splits["val"]), "metrics": task.metrics(network)}
+    val = task.data.splits["val"]
+    outputs = task.predict(network, val)
+    return {"val": task.figures(outputs, val), "metrics": task.metrics(network, val_outputs=outputs)}
 
 
 def judge_configurations(

@@ -93,11 +93,11 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "quick": replace(
             PTA_PAPER,
             people=200,
-            search_epochs=24,
+            search_epochs=20,
             search_batch=8,
             search_learning_rate=2e-3,
             arc_learning_rate=5e-2,
-            train_epochs=24,
+            train_epochs=20,
             train_batch=8,
             train_learning_rate=2e-3,
             decay="cosine",

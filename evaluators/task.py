@@ -66,8 +66,14 @@ class Task(ABC):
         """Share of a batch that is right, to follow a search; a scalar."""
 
     @abstractmethod
-    def metrics(self, network: nn.Module, split: str = "test") -> dict[str, dict[str, float | None]]:
-        """Metrics with intervals of a trained network on a split."""
+    def metrics(
+        self, network: nn.Module, split: str = "test", val_outputs: Tensor | None = None
+    ) -> dict[str, dict[str, float | None]]:
+        """Metrics with intervals of a trained network on a split.
+
+        Args:
+            val_outputs: raw outputs on the validation split, if they are there already: it decides the threshold.
+        """
 
     # ---- what all tasks share
 
@@ -114,7 +120,10 @@ class Task(ABC):
 
     def validation(self, network: nn.Module, split: Split) -> dict[str, float]:
         """``loss``, ``eer`` and ``auc`` of a network on a split, without intervals: to follow or compare trainings."""
-        outputs = self.predict(network, split)
+        return self.figures(self.predict(network, split), split)
+
+    def figures(self, outputs: Tensor, split: Split) -> dict[str, float]:
+        """The same of raw outputs, those of `predict`."""
         scores = self.scores(outputs).double().numpy()
         return {
             "loss": self.loss(outputs, torch.from_numpy(split.labels)).item(),

@@ -266,37 +266,42 @@ def is_shown(row: dict[str, Any]) -> bool:
 
 def summary_table(table: dict[str, Any]) -> Any:
     """A rich table: the paper's configurations from one set of weights, and MobileNetV2 trained alone."""
+    from rich import box
     from rich.table import Table
 
-    simulated = " (simulated attacks)" if table["data"]["simulated"] else ""
-    people = f"{table['data']['people']} people of {table['data']['name']}{simulated}"
-    shown = Table(title=f"One network, trained once; error on {people}", title_justify="left")
-    for name in ("configuration", "ACER", "recalibrated", "parameters", "MACs", "latency", "relative"):
-        shown.add_column(name, justify="left" if name == "configuration" else "right")
+    simulated = ", simulated attacks" if table["data"]["simulated"] else ""
+    people = f"{table['data']['people']} people ({table['data']['name']}{simulated})"
+    title = f"One network, trained once; error on {people}; * selected on the validation split"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    headings = (
+        "",
+        "ACER, %\n95 % interval",
+        "recalib-\nrated",
+        "params\nM",
+        "MACs\nM",
+        "time\nms",
+        "of Mobile-\nNetV2",
+    )
+    for index, heading in enumerate(headings):
+        shown.add_column(heading, justify="right" if index else "left", no_wrap=True)
     reference = table["reference"] or {}
     if "metrics" in reference:
-        shown.add_row(
-            "MobileNetV2 alone", *_summary_cells({**reference, "recalibrated": None, "relative_latency": 1.0})
-        )
+        shown.add_row("MobileNetV2", *_summary_cells({**reference, "recalibrated": None, "relative_latency": 1.0}))
     for row in table["rows"]:
         if is_shown(row):
-            mark = " (selected)" if row["configuration"] == table["selected"] else ""
+            mark = " *" if row["configuration"] == table["selected"] else ""
             shown.add_row(f"{row['configuration']}{mark}", *_summary_cells(row))
     return shown
 
 
 def _summary_cells(row: dict[str, Any]) -> list[str]:
-    again = row["recalibrated"]
+    acer, again = row["metrics"]["acer"], row["recalibrated"]
+    value, low, high = (100 * acer[bound] for bound in ("value", "low", "high"))
     return [
-        _acer(row["metrics"]),
-        _acer(again["metrics"]) if again else "-",
-        f"{row['parameters'] / 1e6:.2f} M",
-        f"{row['mac'] / 1e6:.1f} M",
-        f"{row['latency']['median_ms']:.2f} ms",
+        f"{value:.1f} ({low:.1f} to {high:.1f})",
+        f"{100 * again['metrics']['acer']['value']:.1f}" if again else "-",
+        f"{row['parameters'] / 1e6:.2f}",
+        f"{row['mac'] / 1e6:.1f}",
+        f"{row['latency']['median_ms']:.2f}",
         f"{row['relative_latency']:.2f}",
     ]
-
-
-def _acer(metrics: dict[str, Any]) -> str:
-    value, low, high = (100 * metrics["acer"][bound] for bound in ("value", "low", "high"))
-    return f"{value:.1f} % ({low:.1f} to {high:.1f})"

@@ -14,7 +14,7 @@ from hardware.gaussian import coefficient_covariance, coefficients, leave_one_ou
 from hardware.latency import LatencyModel
 from hardware.latency_fit import LEVELS, Prior, conformal_quantiles
 from searchspaces.errors import CostError
-from searchspaces.features import NAMES, Kernel, feature_row
+from searchspaces.features import NAMES, Features, Kernel, feature_row, no_choices
 from searchspaces.reference import REFERENCE_SPACES
 from tests.hardware.synthetic_devices import DEVICES, measure, true_coefficients
 
@@ -278,3 +278,24 @@ def test_the_prior_is_the_same_for_every_device_and_kind():
     assert prior.mean[NAMES.index("conv:mmac")] == prior.mean[NAMES.index("depthwise:mmac")] == 0.1
     for part in prior.covariances.values():
         assert (np.linalg.eigvalsh(part) > -1e-12).all()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_device_carries_over_to_networks_of_another_space(device):
+    """Learned on FBNet, told of inverted residuals that it has not seen: their ratios come out right."""
+    features = FBNET.features(FBNET.random(300, seed=1))
+    model = LatencyModel.fit(features, measure(features, device)).transferred("others")
+    kernels = [
+        [
+            Kernel("pointwise", 6 * macs, size, 6 * size, 40_000),
+            Kernel("depthwise", macs, 6 * size, 6 * size, 9_000),
+            Kernel("pointwise", 6 * macs, 6 * size, size, 40_000),
+        ]
+        for macs, size in ((200_000, 25_000), (400_000, 50_000), (900_000, 70_000), (2_000_000, 200_000))
+    ]
+    rows = np.array([feature_row(network) for network in kernels])
+    others = Features("others", {"executed": rows}, no_choices(len(rows)))
+    truth, found = measure(others, device, noise=0), model.predict(others).ms
+    assert np.abs(found / found[0] / (truth / truth[0]) - 1).max() < 0.25
+    with pytest.raises(CostError, match="others"):
+        model.predict(features)

@@ -271,7 +271,7 @@ def summary_table(table: dict[str, Any]) -> Any:
 
     simulated = ", simulated attacks" if table["data"]["simulated"] else ""
     people = f"{table['data']['people']} people ({table['data']['name']}{simulated})"
-    title = f"One network, trained once; error on {people}; * selected on the validation split"
+    title = f"One network, trained once; error on {people}\n* selected on the validation split"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     headings = (
         "",
@@ -298,7 +298,7 @@ def _summary_cells(row: dict[str, Any]) -> list[str]:
     acer, again = row["metrics"]["acer"], row["recalibrated"]
     value, low, high = (100 * acer[bound] for bound in ("value", "low", "high"))
     return [
-        f"{value:.1f} ({low:.1f} to {high:.1f})",
+        f"{value:.1f} ({low:.1f}-{high:.1f})",
         f"{100 * again['metrics']['acer']['value']:.1f}" if again else "-",
         f"{row['parameters'] / 1e6:.2f}",
         f"{row['mac'] / 1e6:.1f}",

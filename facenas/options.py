@@ -170,12 +170,28 @@ class SinglePathOptions(SearchOptions):
     judged_paths: int = 40
 
 
+@dataclass(frozen=True)
+class EvolutionOptions(RandomSearchOptions):
+    """Options of regularised evolution.
+
+    Args:
+        population: members that are alive; the first so many candidates are random.
+        tournament: members of which the best becomes the parent.
+        mutation: probability that a choice of the parent is drawn anew.
+    """
+
+    population: int = 5
+    tournament: int = 3
+    mutation: float = 0.1
+
+
 OPTIONS: dict[str, type[SearchOptions]] = {
     "darts": DartsOptions,
     "pc_darts": PCDartsOptions,
     "gumbel": GumbelOptions,
     "single_path": SinglePathOptions,
     "random_search": RandomSearchOptions,
+    "evolution": EvolutionOptions,
 }
 
 

@@ -26,6 +26,7 @@ DESCRIPTIONS = {
     "pc_darts": "Search with PC-DARTS: operations see a part of the channels, and edges have weights.",
     "gumbel": "Gumbel single path: of every choice one sampled candidate runs and learns.",
     "single_path": "Sampled single path: one network with all branches, every iteration trains one path of it.",
+    "evolution": "Regularised evolution with a computing budget: candidates are changed copies of good ones.",
     "random_search": "Random search with a computing budget: the baseline of all others.",
 }
 

@@ -22,13 +22,21 @@ from hardware.counters import count
 from searchspaces import Architecture, build_space
 from searchspaces.architecture import load_weights
 from searchspaces.files import write_text
-from strategies import DARTS, PCDARTS, CollapseGuard, GumbelSinglePath, RandomSearch, SinglePath
+from strategies import DARTS, PCDARTS, CollapseGuard, Evolution, GumbelSinglePath, RandomSearch, SinglePath
 from strategies.budget import WEIGHT_STEP, Gradient, one_shot_macs
 from strategies.paths import random_choices, run_path
 from strategies.record import CandidateLog, PathLog, SearchLog
 from strategies.single_path import expected_macs as expected_macs
 
-from .options import DartsOptions, GumbelOptions, PCDartsOptions, RandomSearchOptions, SearchOptions, SinglePathOptions
+from .options import (
+    DartsOptions,
+    EvolutionOptions,
+    GumbelOptions,
+    PCDartsOptions,
+    RandomSearchOptions,
+    SearchOptions,
+    SinglePathOptions,
+)
 
 if TYPE_CHECKING:
     from searchspaces.console import Reporter
@@ -99,8 +107,8 @@ def steps_and_pictures(*loaders: Any) -> tuple[int, int]:
     return max(len(loader) for loader in loaders), max(loader.sampler.batch_size for loader in loaders)
 
 
-def random(options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
-    """Run random search; candidates that an interrupted run has finished are taken from its log."""
+def multi_trial(options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
+    """Run random search or evolution; candidates that an interrupted run has finished are taken from its log."""
     assert isinstance(options, RandomSearchOptions)
     with reporter.epochs("search", options.max_candidates or 0) as show:
         log = CandidateLog(folder, show)
@@ -117,7 +125,13 @@ def random(options: SearchOptions, task: Task, folder: Path, reporter: Reporter)
         budget = options.budget_macs
         if budget is None and options.max_candidates is None:
             budget = darts_budget(options, task)
-        strategy = RandomSearch(budget_macs=budget, max_candidates=options.max_candidates, seed=options.seed)
+        limits: dict[str, Any] = {"budget_macs": budget, "max_candidates": options.max_candidates, "seed": options.seed}
+        strategy: RandomSearch | Evolution
+        if isinstance(options, EvolutionOptions):
+            own: dict[str, Any] = {name: getattr(options, name) for name in ("population", "tournament", "mutation")}
+            strategy = Evolution(**own, **limits)
+        else:
+            strategy = RandomSearch(**limits)
         strategy(RawFormatModelSpace.from_model(space, trial.evaluator()), SequentialExecutionEngine())
     best = next(iter(strategy.list_models(limit=1))).sample
     found_by = {"candidates": strategy.candidates, "budget_macs": budget, "selected_by": "val_auc"}
@@ -191,7 +205,11 @@ def single_path(options: SearchOptions, task: Task, folder: Path, reporter: Repo
     return Found(best["choices"], found_by, {"verdict": "healthy", "reason": None}, spent)
 
 
-SEARCHES = {"random_search": random, "single_path": single_path}  # all others are differentiable
+SEARCHES = {
+    "random_search": multi_trial,
+    "evolution": multi_trial,
+    "single_path": single_path,
+}  # all others are differentiable
 
 
 def build_one_shot(options: SearchOptions) -> DARTS:

@@ -68,6 +68,7 @@ class AdaptiveStages(Stages):
             row = next(row for row in table["rows"] if row["configuration"] == table["selected"])
             found_by = {"strategy": self.strategy, "seed": self.options.seed, "data": self.options.data}
             found_by |= {"selected_by": table["selected_by"], "configurations": len(table["rows"])}
+            self._show_budget(row["choices"])
             Architecture(self.options.space, table["options"], row["choices"], found_by).save(file)
         return Architecture.load(file)
 
@@ -108,6 +109,8 @@ class AdaptiveStages(Stages):
         from searchspaces.pta import CONFIGURATIONS as ALL
         from searchspaces.pta import REPORTED, choices_of
 
+        from .budgets import build_budget
+
         network, options = self.network(), self.options
         order = [*REPORTED, *sorted(set(ALL) - set(REPORTED))]
         again = {"none": (), "reported": REPORTED, "all": order}[options.recalibrate]
@@ -129,7 +132,8 @@ class AdaptiveStages(Stages):
             row["latency"] = row["relative_latency"] = None
         test = task.data.splits["test"]
         data = {"name": task.data.name, "simulated": bool(task.data.card.get("simulated"))}
-        best = best_row([row for row in rows if is_shown(row)])
+        budget = build_budget(options)
+        best = best_row([row for row in rows if is_shown(row) and (budget is None or budget.keeps(row["choices"]))])
         self.write_table(
             {
                 "format": 1,

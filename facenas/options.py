@@ -52,6 +52,11 @@ class SearchOptions:
         decay: how the learning rate of the weights falls.
         gradient_clip: largest norm of the weights' gradient, in the search and in the training.
         candidate_epochs: epochs that random search trains a candidate for.
+        macs_budget: most multiply-accumulates of the result, such as 30M, or 60% of the space's largest network.
+        params_budget: most parameters of the result, likewise.
+        latency_budget: most milliseconds of the result on the device of device_profile, or a share likewise.
+        device_profile: a device's profile, as hardware.fit writes it, or the name of a shipped one.
+        cost_weight: how strongly a differentiable search is kept to its budget.
     """
 
     space: str = "autofas"
@@ -86,6 +91,11 @@ class SearchOptions:
     decay: Literal["cosine", "constant"] | None = None
     gradient_clip: float = 5.0
     candidate_epochs: int | None = None
+    macs_budget: str | None = None
+    params_budget: str | None = None
+    latency_budget: str | None = None
+    device_profile: str | None = None
+    cost_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -220,6 +230,7 @@ def resolve(options: SearchOptions) -> SearchOptions:
         "budget_macs",
         "hessian_epsilon",
         "gradient_clip",
+        "cost_weight",
     ):
         _require(resolved, name, lambda value: value > 0, "above 0")
     for name in ("weight_decay", "arc_weight_decay", "seed", "data_seed", "warmup_epochs", "workers"):

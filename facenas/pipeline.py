@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,8 +133,11 @@ def check_strategy_fits(strategy: str, options: SearchOptions) -> None:
     from searchspaces import build_space
 
     from . import searches
+    from .budgets import build_budget
 
-    if strategy not in searches.SEARCHES:
+    if strategy in searches.SEARCHES:
+        build_budget(options)
+    else:
         searches.build_one_shot(options).mutate_model(build_space(options.space, **options.space_options))
 
 
@@ -268,9 +271,25 @@ class Stages:
         provenance = {"strategy": self.strategy, "seed": self.options.seed, "data": self.options.data, **found.found_by}
         architecture = Architecture(self.options.space, options, found.choices, provenance)
         architecture.save(file)
+        self._show_budget(found.choices)
         verdict = found.guard["verdict"]
         self.reporter.line("search", f"done: {verdict}{': ' + found.guard['reason'] if found.guard['reason'] else ''}")
         return architecture
+
+    def _show_budget(self, choices: Mapping[str, Any]) -> None:
+        """What the result costs of what it may cost; in the provenance too."""
+        from .budgets import build_budget
+
+        budget = build_budget(self.options)
+        if budget is None:
+            return
+        cost = budget.table.cost(choices)
+        self.provenance["budget"] = {
+            name: {"limit": most, "result": cost[name]} for name, most in budget.limits.items()
+        }
+        self._write_provenance()
+        for name, most in budget.limits.items():
+            self.reporter.line("budget", f"{name} {cost[name]:,.6g} of at most {most:,.6g}")
 
     def _all_space_options(self) -> dict[str, Any]:
         """Options of the trained network, defaults included: a later version may have other defaults."""

@@ -21,13 +21,16 @@ from evaluators.trial import CandidateTrial
 from hardware.counters import count
 from searchspaces import Architecture, build_space
 from searchspaces.architecture import load_weights
+from searchspaces.errors import ConfigError
 from searchspaces.files import write_text
 from strategies import DARTS, PCDARTS, CollapseGuard, Evolution, GumbelSinglePath, RandomSearch, SinglePath
 from strategies.budget import WEIGHT_STEP, Gradient, one_shot_macs
+from strategies.cost import Budget
 from strategies.paths import random_choices, run_path
 from strategies.record import CandidateLog, PathLog, SearchLog
 from strategies.single_path import expected_macs as expected_macs
 
+from .budgets import build_budget
 from .options import (
     DartsOptions,
     EvolutionOptions,
@@ -126,6 +129,8 @@ def multi_trial(options: SearchOptions, task: Task, folder: Path, reporter: Repo
         if budget is None and options.max_candidates is None:
             budget = darts_budget(options, task)
         limits: dict[str, Any] = {"budget_macs": budget, "max_candidates": options.max_candidates, "seed": options.seed}
+        within = build_budget(options)
+        limits["accepts"] = within.keeps if within else None
         strategy: RandomSearch | Evolution
         if isinstance(options, EvolutionOptions):
             own: dict[str, Any] = {name: getattr(options, name) for name in ("population", "tournament", "mutation")}
@@ -187,8 +192,9 @@ def single_path(options: SearchOptions, task: Task, folder: Path, reporter: Repo
     strategy = train_paths(options, task, folder, reporter)
     weights_half, other_half = task.search_halves(options.seed)
     random, macs_of, lines = np.random.RandomState(options.seed), trained_macs(options), []
+    within = build_budget(options)
     for number in range(options.judged_paths):
-        choices = random_choices(strategy.supernet, random)
+        choices = choices_within(within, strategy.supernet, random)
         run_path(strategy.supernet, choices)
         with recalibrated(strategy.supernet, task, weights_half):
             val = task.validation(strategy.supernet, other_half)
@@ -205,6 +211,19 @@ def single_path(options: SearchOptions, task: Task, folder: Path, reporter: Repo
     return Found(best["choices"], found_by, {"verdict": "healthy", "reason": None}, spent)
 
 
+def choices_within(budget: Budget | None, supernet: Any, random: np.random.RandomState) -> dict[str, Any]:
+    """A random path that keeps the budget.
+
+    Raises:
+        ConfigError: if none of a thousand does.
+    """
+    for _ in range(1000):
+        choices = random_choices(supernet, random)
+        if budget is None or budget.keeps(choices):
+            return choices
+    raise ConfigError("None of 1000 random paths keeps the budget. Raise it, or search with strategies.darts.")
+
+
 SEARCHES = {
     "random_search": multi_trial,
     "evolution": multi_trial,
@@ -219,6 +238,7 @@ def build_one_shot(options: SearchOptions) -> DARTS:
         "arc_weight_decay": options.arc_weight_decay,
         "gradient_clip_val": options.gradient_clip,
         "guard": CollapseGuard(options.guard),
+        "budget": build_budget(options),
     }
     if isinstance(options, GumbelOptions):
         return GumbelSinglePath(**common, warmup_epochs=options.warmup_epochs)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from nni.mutable import SampleValidationError
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
+from nni.nas.strategy.utils import DeduplicationHelper
 
 from searchspaces.errors import ConfigError
+
+
+class AcceptedOnce(DeduplicationHelper):
+    """NNI's check that a sample is new, and ours that it is accepted; NNI draws again after a refusal."""
+
+    def __init__(self, accepts: Callable[[Mapping[str, Any]], bool]) -> None:
+        super().__init__(raise_on_dup=True)
+        self.accepts = accepts
+
+    def dedup(self, sample: Any) -> bool:
+        if not self.accepts(sample):
+            raise SampleValidationError("outside the budget")
+        return super().dedup(sample)
 
 
 class Budgeted:
@@ -19,14 +35,24 @@ class Budgeted:
         budget_macs: no new candidate is started once so much is spent; None for no such limit. The last candidate
             may go over, so a baseline never gets less than its budget.
         max_candidates: no more candidates than this; None for no limit. Without any limit it is 20.
+        accepts: whether a candidate with these choices may be tried at all, for example within a budget of its own.
         options: of NNI's strategy.
 
     Attributes:
         spent: multiply-accumulates so far; candidates: how many have been judged.
     """
 
-    def __init__(self, *, budget_macs: float | None = None, max_candidates: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        budget_macs: float | None = None,
+        max_candidates: int | None = None,
+        accepts: Callable[[Mapping[str, Any]], bool] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
+        if accepts is not None:
+            self._dedup_helper = AcceptedOnce(accepts)
         if budget_macs is None and max_candidates is None:
             max_candidates = 20
         self.budget_macs, self.max_candidates = budget_macs, max_candidates

@@ -64,6 +64,7 @@ def csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
         "skip_share": record["skip_share"],
         "none_share": record["none_share"],
         "derived_macs": record["macs"],
+        **{f"expected_{name}": value for name, value in record.get("expected", {}).items()},
         "learning_rate": record["learning_rate"],
         "seconds": record["seconds"],
     }

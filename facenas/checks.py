@@ -83,8 +83,15 @@ def check_paths(options: SinglePathOptions, space: Any) -> None:
         from strategies.single_path import SinglePath
 
         space.configure(options.validated)
+        if getattr(space, "trained_once", False) and options.train_options:
+            raise ConfigError("train_options: the sampled network is trained once; give space_options instead.")
         table = space.sampling_table(options.sampling) if options.sampling else None
         SinglePath(table, uniform=options.uniform).mutate_model(space)
+        if options.sampling and not options.sampling.get(options.validated):
+            raise ConfigError(
+                f"validated is {options.validated!r}, which sampling never draws: its epochs cannot be judged by it. "
+                f"Add --validated {max(options.sampling, key=lambda name: options.sampling[name])}."
+            )
 
 
 def check_outputs(options: SearchOptions, task: Task) -> None:

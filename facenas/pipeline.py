@@ -137,10 +137,10 @@ class Stages:
             architecture = self.search(task)
             self.train(architecture, task)
             self.measure(architecture)
+            if self.options.baseline and self.strategy != "random_search":
+                self.baseline(task)
         finally:
             self._write_provenance()  # the time of a stage that was interrupted counts too
-        if self.options.baseline and self.strategy != "random_search":
-            self.baseline(task)
         if not self.is_baseline:
             self.report()
 

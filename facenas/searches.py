@@ -25,12 +25,12 @@ from searchspaces.errors import ConfigError
 from searchspaces.files import write_text
 from strategies import DARTS, PCDARTS, CollapseGuard, Evolution, GumbelSinglePath, RandomSearch, SinglePath
 from strategies.budget import WEIGHT_STEP, Gradient, one_shot_macs
-from strategies.cost import Budget
+from strategies.cost import Budget, CostTable
 from strategies.paths import random_choices, run_path
 from strategies.record import CandidateLog, PathLog, SearchLog
 from strategies.single_path import expected_macs as expected_macs
 
-from .budgets import build_budget
+from .budgets import build_budget, costs_of
 from .options import (
     DartsOptions,
     EvolutionOptions,
@@ -66,7 +66,7 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
         )
         space = RawFormatModelSpace.from_model(build_space(options.space, **options.space_options), evaluator)
         strategy.initialize(space, SequentialExecutionEngine())
-        supernet_macs = count(strategy.supernet, strategy.supernet.input_size)
+        supernet_macs = macs_of_supernet(strategy, options)
         checkpoint = latest_checkpoint(log.folder) if options.resume else None
         if checkpoint:
             strategy._mutated_model_space.evaluator.fit_kwargs.update(ckpt_path=str(checkpoint), weights_only=True)
@@ -83,6 +83,15 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
     result = module.result()
     found_by = {"epoch": result["epoch"], "order": module.order}
     return Found(result["choices"], found_by, guard_verdict(module.history, result), spent)
+
+
+def macs_of_supernet(strategy: DARTS, options: SearchOptions) -> int:
+    """Multiply-accumulates of a forward pass: of all paths, or on average where one is sampled."""
+    if not isinstance(strategy, GumbelSinglePath):
+        return count(strategy.supernet, strategy.supernet.input_size)
+    space = build_space(options.space, **options.space_options)
+    table = CostTable(space, costs_of(options, options.space_options, ("macs",)))
+    return round(table.fixed[0] + sum(sum(o.cost[0] for o in group) / len(group) for group in table.groups()))
 
 
 def stopped_by_guard(checkpoint: Path) -> bool:
@@ -281,6 +290,7 @@ def weight_options(options: SearchOptions) -> dict[str, Any]:
         "gradient_clip": options.gradient_clip,
         "optimizer": options.optimizer,
         "decay": options.decay,
+        "keep": options.keep,
     }
 
 

@@ -90,8 +90,10 @@ def test_configurations_are_drawn_as_table_2_says():
 def test_uniform_sampling_draws_every_configuration_alike(task):
     strategy = SinglePath(uniform=True)
     space = strategy.mutate_model(build_space("pta", **PTA))
-    random = np.random.RandomState(0)
-    draws = [configuration_of(random_choices(space, random)) for _ in range(2700)]
+    training = nn.Module()
+    training.model = space
+    module = strategy.configure_oneshot_module(training)
+    draws = [configuration_of(module.draw(0, batch)) for batch in range(2700)]
     shares = np.array([draws.count(configuration) for configuration in set(draws)])
     assert len(shares) == 27 and abs(shares - 100).max() < 45  # 4.5 standard deviations
 

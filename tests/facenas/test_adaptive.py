@@ -71,7 +71,7 @@ def test_figures_come_from_the_one_file_of_weights(finished, table):
         own = slim.build(weights=finished / "weights.safetensors").eval()
         x = torch.randn(2, 3, 48, 48)
         with torch.no_grad():
-            assert torch.equal(own(x), network(x))
+            torch.testing.assert_close(own(x), network(x), rtol=1e-5, atol=1e-6)  # memory layouts differ
 
 
 def test_latency_is_relative_to_mobilenet_measured_beside(table):

@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before the heavy imports
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -193,7 +194,9 @@ def metrics_in_new_process(folder: Path, space: str) -> dict[str, dict[str, floa
     command = [sys.executable, "-m", "evaluators.verify", str(folder)]
     if ":" in space:  # a user's own class: its module must be named, a file alone may not import code
         command += ["--space-module", space.partition(":")[0]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # as many threads as here: another number rounds in another order, which can move a score across a threshold
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise FacenasError(f"The saved weights cannot be judged in a new process: {done.stderr.strip()[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from searchspaces import Architecture
 
 CONFIGURATIONS = "configurations.json"
+ROW = ("choices", "val", "metrics", "recalibrated", "parameters", "mac", "ptflops", "trained", "latency")
 DEPLOY = "deploy"
 REFERENCE = "mobilenet_v2"
 REFERENCE_CONFIGURATION = "HHH"  # which is MobileNetV2, trained alone
@@ -30,8 +31,18 @@ class AdaptiveStages(Stages):
     def table(self) -> dict[str, Any]:
         """The content of configurations.json."""
         from hardware.deploy import read_configurations
+        from searchspaces.errors import RunFolderError
 
-        return read_configurations(self.folder / CONFIGURATIONS)
+        path = self.folder / CONFIGURATIONS
+        content = read_configurations(path)
+        lacking = [name for name in ("selected", "selected_by", "reference") if name not in content]
+        for row in content["rows"]:
+            lacking += [f"{name} of {row['configuration']}" for name in ROW if name not in row]
+        if lacking:
+            raise RunFolderError(
+                f"{path} is damaged: it has no {lacking[0]}. Remove it, and --resume judges once more."
+            )
+        return content
 
     def write_table(self, table: dict[str, Any]) -> None:
         """Replace configurations.json."""

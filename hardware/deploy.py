@@ -201,42 +201,33 @@ def load_run(folder: str | Path) -> tuple[Any, dict[str, Any]]:
             f"`python -m strategies.single_path --space {architecture.space}`."
         )
     content = read_configurations(path)
-    if content["space"] != architecture.space:
-        raise RunFolderError(f"{path} is of the space {content['space']!r}, the run of {architecture.space!r}.")
+    if content.get("format") != FORMAT or content.get("space") != architecture.space:
+        raise RunFolderError(
+            f"{path} is not of format {FORMAT} and space {architecture.space!r}: run the search again."
+        )
     return network.eval(), content
 
 
 def read_configurations(path: Path) -> dict[str, Any]:
-    """The content of configurations.json, as far as its structure goes.
+    """The content of configurations.json.
 
     Raises:
-        RunFolderError: naming what is missing, and what to do.
+        RunFolderError: if it is damaged, with what to do.
     """
     cure = f"Remove it, and `python -m strategies.single_path --resume --out {path.parent}` judges once more."
     try:
         content = read_json(path, RunFolderError)
     except RunFolderError as error:
         raise RunFolderError(f"{error} {cure}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise RunFolderError(f"{path} is not of format {FORMAT}. {cure}")
-    kinds: dict[str, type] = {"space": str, "options": dict, "selected": str, "data": dict, "rows": list}
-    for name, kind in kinds.items():
-        if not isinstance(content.get(name), kind):
-            raise RunFolderError(f"{path} is damaged: {name!r} is missing or not a {kind.__name__}. {cure}")
-    inside: dict[str, type] = {
-        "configuration": str,
-        "choices": dict,
-        "val": dict,
-        "metrics": dict,
-        "parameters": int,
-        "mac": int,
-    }
-    for number, row in enumerate(content["rows"], start=1):
-        for name, kind in inside.items():
-            if not isinstance(row, dict) or not isinstance(row.get(name), kind):
-                raise RunFolderError(f"{path} is damaged: row {number} has no {name!r}. {cure}")
-        for name in ("latency", "relative_latency", "recalibrated", "trained"):
-            row.setdefault(name, None)
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "configuration" in row for row in rows):
+        raise RunFolderError(f"{path} has no list of rows with their configurations. {cure}")
+    for name in ("options", "data"):
+        if not isinstance(content.setdefault(name, {}), dict):
+            raise RunFolderError(f"{path} is damaged: {name!r} is no object. {cure}")
+    for row in rows:
+        if not isinstance(row.get("val") or {}, dict):
+            raise RunFolderError(f"{path} is damaged: 'val' of {row['configuration']} is no object. {cure}")
     return content
 
 

@@ -94,7 +94,7 @@ class LocalRuntime(ABC):
             CostError: if the network does not run on the input, or the runtime cannot express it.
         """
         self._tell_cliffs(model, input_size, "float32")
-        return self._export(model, input_size, Path(path))
+        return self._loadable(self._export(model, input_size, Path(path)))
 
     def export_int8(
         self, model: nn.Module, input_size: Sequence[int], path: PathLike, calibration: Sequence[Array]
@@ -107,7 +107,7 @@ class LocalRuntime(ABC):
         if "int8" not in self.DTYPES:
             raise CostError(f"Runtime {self.NAME!r} has no int8 here: its package does not hold the quantiser.")
         self._tell_cliffs(model, input_size, "int8")
-        return self._export_int8(model, input_size, Path(path), calibration)
+        return self._loadable(self._export_int8(model, input_size, Path(path), calibration))
 
     @abstractmethod
     def version(self) -> str:
@@ -176,11 +176,21 @@ class LocalRuntime(ABC):
             for sample in time_interleaved(runs, warmup=warmup, repetitions=repetitions)
         ]
 
-    def _tell_cliffs(self, model: nn.Module, input_size: Sequence[int], dtype: str) -> None:
-        from hardware.cliffs import find_cliffs
+    def _loadable(self, path: Path) -> Path:
+        """The path of a new file, after loading it: some are written without an error, but cannot be prepared."""
+        try:
+            self.load(path, threads=1)
+        except CostError:
+            for file in self.files(path):
+                file.unlink(missing_ok=True)
+            raise
+        return path
 
-        for cliff in find_cliffs(model, input_size, self.NAME, dtype):
-            warnings.warn(str(cliff), stacklevel=3)
+    def _tell_cliffs(self, model: nn.Module, input_size: Sequence[int], dtype: str) -> None:
+        from hardware.cliffs import find_cliffs, messages
+
+        for message in messages(find_cliffs(model, input_size, self.NAME, dtype)):
+            warnings.warn(message, stacklevel=3)
 
 
 def check_threads(threads: int) -> None:

@@ -89,7 +89,6 @@ class LiteRT(LocalRuntime):
             except Exception as error:
                 kind = type(model).__name__
                 raise CostError(f"LiteRT's quantiser cannot make {kind} int8: {reason(error)}") from error
-            _interpreter(file, threads=1)  # some files are written, but their operators cannot be prepared
             return write_bytes(path, file.read_bytes())
 
     def _converter(self) -> Any:

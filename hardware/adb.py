@@ -59,7 +59,9 @@ class Adb:
                 command, capture_output=True, text=True, errors="replace", timeout=seconds, stdin=subprocess.DEVNULL
             )
         except subprocess.TimeoutExpired as error:
-            raise CostError(f"adb {arguments[0]} did not finish within {seconds:g} s. Is the phone connected?") from error
+            raise CostError(
+                f"adb {arguments[0]} did not finish within {seconds:g} s. Is the phone connected?"
+            ) from error
         except OSError as error:
             raise CostError(f"Cannot run {self.program}: {error.strerror}.") from error
         if done.returncode != 0:
@@ -72,7 +74,7 @@ class Adb:
         Raises:
             CostError: if adb itself fails.
         """
-        output = self.run("shell", f"{{ {command}; }} 2>&1; echo; echo {EXIT}$?", seconds=seconds)
+        output = self.run("shell", f"{{ {command}; }} 2>&1; code=$?; echo; echo {EXIT}$code", seconds=seconds)
         text, _, code = output.replace("\r\n", "\n").rpartition(EXIT)
         if not code.strip().isdecimal():
             raise CostError(f"The phone's shell did not finish: {self.explained(output)}")

@@ -154,6 +154,7 @@ def _fill(row: Row, job: Job) -> None:
 
 def exported(job: Job, row: Row, runtime: Any) -> Path:
     """The file to measure: given, or exported and compared with its network, which fills the row's differences."""
+    from .cliffs import find_cliffs, messages
     from .profile import load_network
     from .runtimes import calibration
     from .tracing import example_input
@@ -162,6 +163,7 @@ def exported(job: Job, row: Row, runtime: Any) -> Path:
     if path.suffix.lower() == runtime.SUFFIX:
         return path
     model, input_size = load_network(path)
+    row.warnings += messages(find_cliffs(model, input_size, job.runtime, row.dtype))
     file = Path(job.folder) / f"network-{job.runtime}-{row.dtype}{runtime.SUFFIX}"
     if row.dtype == "float32":
         _export(row, runtime.export, model, input_size, file)
@@ -192,7 +194,8 @@ def _export(row: Row, export: Any, *arguments: Any) -> None:
         warnings.simplefilter("always")
         export(*arguments)
     kept = (warning for warning in told if warning.category in (UserWarning, TracerWarning))
-    row.warnings += dict.fromkeys(" ".join(str(warning.message).split()) for warning in kept)
+    lines = dict.fromkeys(" ".join(str(warning.message).split()) for warning in kept)
+    row.warnings += [line for line in lines if line not in row.warnings]
 
 
 def _compare(row: Row, runtime: Any, model: Any, input_size: Any, file: Path, inputs: Sequence[Any]) -> None:

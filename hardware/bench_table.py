@@ -49,6 +49,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
             told.append(f"{where} failed: {row.error}")
         if row.calibration and not row.error:
             told.append(f"{where}: calibrated on {row.calibration}")
+        if row.fallback and row.fallback["names"]:
+            told.append(f"{where}: slow operators are {', '.join(row.fallback['names'])}")
         told += [f"{where}: {warning}" for warning in row.warnings]
     return told
 
@@ -65,8 +67,8 @@ def print_rows(title: str, rows: Sequence[Row], device: str) -> None:
         table.add_row(*cells(row))
     console = Console()
     console.print(table)
-    if (row := next((row for row in rows if row.latency), None)) is not None and row.latency:
-        protocol = "{clock} clock, {threads} thread(s), {repetitions} runs after {warmup}".format(**row.latency)
+    if latencies := [row.latency for row in rows if row.latency]:
+        protocol = "{clock} clock, {threads} thread(s), {repetitions} runs after {warmup}".format(**latencies[0])
         console.print(f"Batch 1, {protocol}. Device: {device}", highlight=False)
     for note in notes(rows):
         console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)

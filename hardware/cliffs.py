@@ -163,10 +163,16 @@ def _reduces_map(arguments: Arguments) -> bool:
     return arguments["self"].dim() == 4 and axes == {2, 3} and not arguments["keepdim"]
 
 
+def _strided_view(arguments: Arguments) -> bool:
+    """A slice of the last axis by steps: a view of a map is one for each axis, and counts once."""
+    return arguments["step"] > 1 and arguments["dim"] % arguments["self"].dim() == arguments["self"].dim() - 1
+
+
 NEAREST = ("upsample_nearest2d", "_upsample_nearest_exact2d")
 PRELU = ("_prelu_kernel", "prelu")
 PAD_FIRST = "F.pad, then average pooling with padding=0"
 AVERAGE = ("avg_pool2d",)
+STRIDED = ("slice",)
 SMALLER = "two depthwise 3x3, or 5x5"
 RULES = (
     Rule(
@@ -197,6 +203,11 @@ RULES = (
         SMALLER,
     ),
     Rule(
+        *("litert", STRIDED, _strided_view, "strided view (x[:, :, ::2, ::2])"),
+        "becomes copies outside of XNNPACK, which cost more than a convolution",
+        "a convolution of that stride",
+    ),
+    Rule(
         *("litert", PRELU, _always, "PReLU"),
         "becomes four operators that are not fused into the convolution",
         "ReLU or ReLU6",
@@ -222,6 +233,11 @@ RULES = (
         *("executorch", ("mean",), _reduces_map, "mean over the map that drops its axes"),
         "is not taken by XNNPACK: a portable kernel runs it, and the network is cut in two there",
         "nn.AdaptiveAvgPool2d(1), or keepdim=True",
+    ),
+    Rule(
+        *("executorch", STRIDED, _strided_view, "strided view (x[:, :, ::2, ::2])"),
+        "becomes copies outside of XNNPACK, and the network is cut there",
+        "a convolution of that stride",
     ),
     Rule(
         *("executorch", NEAREST, _always, "nearest-neighbour resize"),

@@ -120,7 +120,10 @@ def _measure_rows(
     check_threads(threads)
     if repetitions < 1:
         raise ConfigError(f"--repetitions is {repetitions}: at least 1 is needed.")
-    content = _architecture(architecture, names) if csv or not _is_exported(architecture, names) else None
+    given = _is_exported(architecture, names)
+    if given and len(dtypes) > 1:
+        raise ConfigError(f"{architecture} is exported already and of one number type: name it with --dtype.")
+    content = _architecture(architecture, names) if csv or not given else None
     if csv:
         bench_table.check_csv(csv, names, dtypes)
     absent = [name for name in names if every and not _installed(name)]

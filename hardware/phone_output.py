@@ -89,8 +89,8 @@ def phone_state(battery: str, thermal: str, zones: str, frequencies: str) -> Pho
     """
     tenths = re.search(r"^\s*temperature: (-?\d+)\s*$", battery, re.MULTILINE)
     status = re.search(r"Thermal Status: (\d+)", thermal)
-    degrees = [int(line) for line in zones.split() if re.fullmatch(r"-?\d+", line)]
-    degrees = [value / 1000 if abs(value) > 1000 else float(value) for value in degrees]
+    told = [int(line) for line in zones.split() if re.fullmatch(r"-?\d+", line)]
+    degrees = [value / 1000 if abs(value) > 1000 else float(value) for value in told]
     believable = [value for value in degrees if 0 < value < 150]  # unused sensors tell anything
     pairs = re.findall(r"^(\d+) (\d+)\s*$", frequencies, re.MULTILINE)
     return PhoneState(

@@ -60,15 +60,18 @@ class Runtime(Protocol):
 RUNTIMES = Registry[Callable[[], object]]("runtime")
 register_runtime = RUNTIMES.register
 register_runtime("onnxruntime")(lambda: import_module("hardware.runtimes.onnxruntime"))
-for _name in ("litert", "openvino", "ncnn", "executorch"):
-    register_runtime(_name)(lambda name=_name: import_module(f"hardware.runtimes.{name}").RUNTIME)
+register_runtime("litert")(lambda: import_module("hardware.runtimes.litert").RUNTIME)
+register_runtime("openvino")(lambda: import_module("hardware.runtimes.openvino").RUNTIME)
+register_runtime("ncnn")(lambda: import_module("hardware.runtimes.ncnn").RUNTIME)
+register_runtime("executorch")(lambda: import_module("hardware.runtimes.executorch").RUNTIME)
 
 
 def get_runtime(name: str) -> Runtime:
     """The runtime of this name, imported.
 
     Args:
-        name: a registered name, or a module with the functions of `Runtime`, written with its package.
+        name: a registered name, or a module that has the functions of `Runtime` or a ``RUNTIME`` that has them,
+            written with its package.
 
     Raises:
         UnknownNameError: if there is no such runtime.
@@ -77,6 +80,7 @@ def get_runtime(name: str) -> Runtime:
     if "." not in name or name in RUNTIMES:
         return cast(Runtime, RUNTIMES[name]())
     try:
-        return cast(Runtime, import_module(name))
+        module = import_module(name)
     except ImportError as error:
         raise CostError(f"Cannot import the runtime {name!r}: {error}. Write it as package.module.") from error
+    return cast(Runtime, getattr(module, "RUNTIME", module))

@@ -94,7 +94,7 @@ class LocalRuntime(ABC):
             CostError: if the network does not run on the input, or the runtime cannot express it.
         """
         self._tell_cliffs(model, input_size, "float32")
-        return self._loadable(self._export(model, input_size, Path(path)))
+        return self._loadable(self._export(model, input_size, Path(path)), model, "float32")
 
     def export_int8(
         self, model: nn.Module, input_size: Sequence[int], path: PathLike, calibration: Sequence[Array]
@@ -107,7 +107,7 @@ class LocalRuntime(ABC):
         if "int8" not in self.DTYPES:
             raise CostError(f"Runtime {self.NAME!r} has no int8 here: its package does not hold the quantiser.")
         self._tell_cliffs(model, input_size, "int8")
-        return self._loadable(self._export_int8(model, input_size, Path(path), calibration))
+        return self._loadable(self._export_int8(model, input_size, Path(path), calibration), model, "int8")
 
     @abstractmethod
     def version(self) -> str:
@@ -176,14 +176,15 @@ class LocalRuntime(ABC):
             for sample in time_interleaved(runs, warmup=warmup, repetitions=repetitions)
         ]
 
-    def _loadable(self, path: Path) -> Path:
+    def _loadable(self, path: Path, model: nn.Module, dtype: str) -> Path:
         """The path of a new file, after loading it: some are written without an error, but cannot be prepared."""
         try:
             self.load(path, threads=1)
-        except CostError:
+        except CostError as error:
             for file in self.files(path):
                 file.unlink(missing_ok=True)
-            raise
+            kind = type(model).__name__
+            raise CostError(f"{self.NAME} converts {kind} to {dtype}, but cannot load the result: {error}") from error
         return path
 
     def _tell_cliffs(self, model: nn.Module, input_size: Sequence[int], dtype: str) -> None:

@@ -49,7 +49,9 @@ class ExecuTorch(LocalRuntime):
                 program = runtime.Runtime.get().load_program(name)
                 return _Loaded(program, program.load_method("forward"))
         except Exception as error:
-            raise CostError(f"ExecuTorch cannot load {path}: {reason(error)} Export the network again.") from error
+            raise CostError(
+                f"ExecuTorch cannot load {path}: {reason(error)}. It may be damaged: export the network again."
+            ) from error
 
     def fallback(self, path: PathLike) -> Fallback | None:
         """Operators outside of XNNPACK; None for a file that was not exported by this process."""

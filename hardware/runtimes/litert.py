@@ -189,7 +189,9 @@ def _interpreter(path: PathLike, threads: int) -> Any:
             loaded = interpreter.Interpreter(name, num_threads=threads)
             loaded.allocate_tensors()
     except Exception as error:
-        raise CostError(f"LiteRT cannot load {path}: {reason(error)} Export the network again.") from error
+        raise CostError(
+            f"LiteRT cannot load {path}: {reason(error)}. It may be damaged: export the network again."
+        ) from error
     return loaded
 
 

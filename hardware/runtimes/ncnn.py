@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from hardware.messages import reason
 from hardware.tracing import evaluating, example_input, run
@@ -65,7 +67,8 @@ class Ncnn(LocalRuntime):
             warnings.simplefilter("ignore")  # torch.jit says that it grows old
             shape = ",".join(str(n) for n in x.shape)
             try:
-                torch.jit.trace(FlatOutputs(model), x, check_trace=False).save(str(Path(folder) / "net.pt"))
+                with StridedViewsAsPooling():
+                    torch.jit.trace(FlatOutputs(model), x, check_trace=False).save(str(Path(folder) / "net.pt"))
             except Exception as error:
                 raise CostError(f"Cannot export {kind} to ncnn: {reason(error)}") from error
             # fp16=0: weights are otherwise stored in half precision
@@ -77,6 +80,25 @@ class Ncnn(LocalRuntime):
             _check_layers(param.read_text(), kind)
             write_bytes(path.with_suffix(".bin"), weights.read_bytes())
             return write_bytes(path, param.read_bytes() + f"{SHAPE_NOTE}{shape}\n".encode())
+
+
+class StridedViewsAsPooling(TorchFunctionMode):
+    """``x[:, :, ::s, ::s]`` becomes the same numbers by a max pooling of 1x1: ncnn has no layer for strided views."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__getitem__ and (strides := map_strides(args[0], args[1])):
+            return F.max_pool2d(args[0], 1, strides)
+        return func(*args, **(kwargs or {}))
+
+
+def map_strides(x: Tensor, index: Any) -> tuple[int, int] | None:
+    """The strides of an index that takes every n-th pixel of the maps (B, C, H, W) and all else; None of others."""
+    if x.dim() != 4 or not isinstance(index, tuple) or len(index) != 4:
+        return None
+    if any(not isinstance(part, slice) or part.start not in (None, 0) or part.stop is not None for part in index):
+        return None
+    steps = [part.step or 1 for part in index]
+    return (steps[2], steps[3]) if steps[:2] == [1, 1] and max(steps) > 1 else None
 
 
 class _Loaded:

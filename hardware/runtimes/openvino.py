@@ -92,7 +92,9 @@ class OpenVINO(LocalRuntime):
             settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, **EXACT}
             return core.compile_model(core.read_model(name), "CPU", settings)
         except Exception as error:
-            raise CostError(f"OpenVINO cannot load {path}: {reason(error)} Export the network again.") from error
+            raise CostError(
+                f"OpenVINO cannot load {path}: {reason(error)}. It may be damaged: export the network again."
+            ) from error
 
 
 class _Loaded:

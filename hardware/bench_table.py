@@ -69,7 +69,7 @@ def print_rows(title: str, rows: Sequence[Row], device: str) -> None:
     console.print(table)
     if latencies := [row.latency for row in rows if row.latency]:
         protocol = "{clock} clock, {threads} thread(s), {repetitions} runs after {warmup}".format(**latencies[0])
-        console.print(f"Batch 1, {protocol}. Device: {device}", highlight=False)
+        console.print(f"Batch 1, {protocol}. Device: {device}", highlight=False, markup=False, soft_wrap=True)
     for note in notes(rows):
         console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
 

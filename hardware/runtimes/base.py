@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -292,15 +293,14 @@ def quiet() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
-    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
+    with tempfile.TemporaryFile() as sink, io.StringIO() as text, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             os.dup2(sink.fileno(), 1)
             os.dup2(sink.fileno(), 2)
-            yield
+            with redirect_stdout(text), redirect_stderr(text):  # a notebook's streams are no file descriptors
+                yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
             for target, original in enumerate(kept, start=1):
                 os.dup2(original, target)
                 os.close(original)

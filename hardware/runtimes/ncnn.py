@@ -106,7 +106,9 @@ class _Loaded:
 
     def __init__(self, ncnn: Any, net: Any, input_shape: tuple[int, ...]) -> None:
         self.ncnn, self.net, self.input_shape = ncnn, net, input_shape
-        self.names = (net.input_names()[0], list(net.output_names()))
+        # pnnx numbers the outputs (out0, out1, ...) as the network returns them, but writes them as they are computed
+        outputs = sorted(net.output_names(), key=lambda name: int(name.removeprefix("out")))
+        self.names = (net.input_names()[0], outputs)
         self.results: list[Any] = []
 
     def feed(self, x: Array) -> None:

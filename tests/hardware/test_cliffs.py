@@ -42,6 +42,7 @@ CASES = [
     ("litert", "float32", depthwise(5), None),
     ("litert", "float32", nn.Conv2d(8, 8, 7, padding=3), None),
     ("litert", "float32", nn.PReLU(8), "PReLU"),
+    ("litert", "int8", nn.PReLU(8), "PReLU in int8"),
     ("litert", "float32", nn.ReLU6(), None),
     ("litert", "float32", lambda x: x[:, :, ::2, ::2], "strided view"),
     ("litert", "float32", lambda x: x[:, :, 1:, 1:], None),
@@ -81,6 +82,7 @@ def test_every_rule_is_tried_and_of_a_runtime() -> None:
     for rule in RULES:
         assert rule.runtime in RUNTIMES
         assert any(rule.runtime == name and dtype in rule.dtypes and text in rule.what for name, dtype, text in tried)
+    assert len({(rule.runtime, rule.what) for rule in RULES}) == len(RULES)
 
 
 def test_layers_are_grouped_into_one_message_a_kind() -> None:
@@ -88,7 +90,8 @@ def test_layers_are_grouped_into_one_message_a_kind() -> None:
     (line, depthwise_line) = messages(find_cliffs(network, (3, 112, 112), "litert"))
     prelus = sum(isinstance(module, nn.PReLU) for module in network.modules())
     assert line.startswith(f"litert: PReLU in {prelus} places, first 0.2: ") and "Use ReLU" in line
-    assert "depthwise convolution of 7x7 or more in 8.0: " in depthwise_line
+    (last,) = [name for name, layer in network.named_modules() if getattr(layer, "kernel_size", 0) == (7, 7)]
+    assert f"depthwise convolution of 7x7 or more in {last}: " in depthwise_line
 
 
 def test_network_is_left_as_it_was() -> None:

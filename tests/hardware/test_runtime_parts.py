@@ -134,7 +134,7 @@ def test_other_views_are_left_alone() -> None:
 def test_ncnn_files_tell_what_they_lack(tmp_path: Path) -> None:
     head = "7767517\n2 2\nInput in0 0 1 in0\n"
     _check_layers(head + "Convolution conv_0 1 1 in0 out0 0=8\n", "Net")
-    with pytest.raises(CostError, match="no layer for Tensor.slice"):
+    with pytest.raises(CostError, match=r"no layer for Tensor\.slice"):
         _check_layers(head + "Tensor.slice slice_0 1 1 in0 out0\n", "Net")
     path = tmp_path / "a.param"
     path.write_text(head + "# facenas input 1,3,16,16\n")

@@ -60,7 +60,7 @@ class Row:
         latency: a `Latency` as a dictionary.
         peak_memory_bytes: see `peak_memory`.
         fallback: a `Fallback` as a dictionary; None where the runtime does not tell.
-        calibration: what int8 was calibrated on.
+        calibration: what int8 was calibrated on, and whose weights these are.
     """
 
     runtime: str
@@ -155,14 +155,13 @@ def _fill(row: Row, job: Job) -> None:
 def exported(job: Job, row: Row, runtime: Any) -> Path:
     """The file to measure: given, or exported and compared with its network, which fills the row's differences."""
     from .cliffs import find_cliffs, messages
-    from .profile import load_network
     from .runtimes import calibration
     from .tracing import example_input
 
     path = Path(job.architecture)
     if path.suffix.lower() == runtime.SUFFIX:
         return path
-    model, input_size = load_network(path)
+    model, input_size, weights = _network(path)
     row.warnings += messages(find_cliffs(model, input_size, job.runtime, row.dtype))
     file = Path(job.folder) / f"network-{job.runtime}-{row.dtype}{runtime.SUFFIX}"
     if row.dtype == "float32":
@@ -173,15 +172,31 @@ def exported(job: Job, row: Row, runtime: Any) -> Path:
     if row.dtype not in getattr(runtime, "DTYPES", ()):
         raise CostError(f"no {row.dtype} here: the runtime's package does not hold the quantiser.")
     samples, held_out = calibration.random_inputs(input_size), calibration.random_inputs(input_size, 3, seed=1)
-    row.calibration = f"{len(samples)} random inputs"
+    row.calibration = f"{len(samples)} random inputs, {weights} weights"
     if job.calibration:
         samples, held_out = calibration.split(calibration.picture_inputs(job.calibration, input_size))
-        row.calibration = f"{len(samples)} pictures"
+        row.calibration = f"{len(samples)} pictures, {weights} weights"
     _export(row, runtime.export_int8, model, input_size, file, samples)
     _compare(row, runtime, model, input_size, file, held_out)
     if row.rms is not None and row.rms > HARMED:
         row.warnings.append(f"int8 changes the outputs by {row.rms:.0%} (root mean square)")
     return file
+
+
+def _network(path: Path) -> tuple[Any, Any, str]:
+    """A network, its input size, and whether its weights are ``"trained"`` (those of a run folder) or ``"random"``."""
+    from searchspaces import Architecture
+
+    from .profile import load_network
+    from .runtimes import calibration
+
+    weights = (path if path.is_dir() else path.parent) / "weights.safetensors"
+    if weights.is_file():
+        architecture = Architecture.load(path)
+        return architecture.build(weights=weights), architecture.input_size, "trained"
+    model, input_size = load_network(path)
+    calibration.settle_norms(model, calibration.random_inputs(input_size))
+    return model, input_size, "random"
 
 
 def _export(row: Row, export: Any, *arguments: Any) -> None:

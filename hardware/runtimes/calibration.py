@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from hardware.tracing import evaluating, run
 from searchspaces.errors import CostError
 
 from .base import Array
@@ -64,3 +68,32 @@ def split(pictures: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         [x for place, x in enumerate(pictures) if place not in places],
         [x for place, x in enumerate(pictures) if place in places],
     )
+
+
+def settle_norms(model: nn.Module, inputs: Sequence[Array]) -> bool:
+    """Give an untrained network's batch norms the statistics of some inputs.
+
+    Without it the outputs of a deep random network vanish (1e-8), and no quantiser can keep them. Nothing else of
+    the network changes, and its latency does not.
+
+    Returns:
+        Whether it was done; False if the network has no batch norms or takes only one input at a time.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    before = [({name: value.clone() for name, value in norm.state_dict().items()}, norm.momentum) for norm in norms]
+    x = torch.from_numpy(np.concatenate(inputs))
+    try:
+        with evaluating(model):
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the average of all that is seen
+                norm.train()
+            run(model, x)
+    except CostError:
+        for norm, (state, _) in zip(norms, before, strict=True):
+            norm.load_state_dict(state)
+        return False
+    finally:
+        for norm, (_, momentum) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+    return bool(norms)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hardware import bench, measure
 from hardware.bench import Job, Row, measure_in_process, measure_job
@@ -65,7 +66,7 @@ def test_rows_hold_what_was_found(architecture: Path, monkeypatch: pytest.Monkey
         assert row.difference is not None and row.difference < 1e-4
         assert Path(row.path).is_file() and row.file_bytes == Path(row.path).stat().st_size
     assert (plain.dtype, plain.calibration) == ("float32", "")
-    assert (quantised.dtype, quantised.calibration) == ("int8", "16 random inputs")
+    assert (quantised.dtype, quantised.calibration) == ("int8", "16 random inputs, random weights")
     assert plain.path != quantised.path
 
 
@@ -108,6 +109,25 @@ def test_a_file_that_differs_is_refused_as_float32_only(architecture: Path, monk
     assert plain.error is not None and "differs from the network" in plain.error
     assert quantised.error is None and quantised.rms == pytest.approx(1.0, rel=1e-3)
     assert any("changes the outputs by 100%" in warning for warning in quantised.warnings)
+
+
+def test_trained_weights_of_a_run_folder_are_used(
+    architecture: Path, in_this_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file
+
+    trained = Architecture.load(architecture).build(seed=5).state_dict()
+    save_file(
+        {name: value.contiguous() for name, value in trained.items()}, architecture.parent / "weights.safetensors"
+    )
+    seen = []
+    monkeypatch.setattr(Fake, "_export", lambda self, model, *_: seen.append(model.state_dict()) or pytest.fail("seen"))
+    for path in (architecture, architecture.parent):
+        with pytest.raises(pytest.fail.Exception):
+            measure_job(job(path, dtypes=("float32",)))
+    assert len(seen) == 2
+    for state in seen:
+        assert all(torch.equal(value, trained[name]) for name, value in state.items())
 
 
 def test_a_file_that_cannot_be_loaded_is_not_left(tmp_path: Path) -> None:

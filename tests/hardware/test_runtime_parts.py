@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hardware.runtimes import RUNTIMES, get_runtime, libraries
 from hardware.runtimes.base import FlatOutputs, compare_with_network, quiet
-from hardware.runtimes.calibration import picture_inputs, random_inputs, split
+from hardware.runtimes.calibration import picture_inputs, random_inputs, settle_norms, split
 from hardware.runtimes.executorch import summary
 from hardware.runtimes.litert import dequantised, operator_macs, quantised, undelegated
 from hardware.runtimes.memory import last_line
@@ -59,6 +59,17 @@ def test_every_runtime_has_an_extra() -> None:
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     assert set(MOBILE) <= set(RUNTIMES.names())
     assert all(f"\n{name} = [" in text for name in MOBILE)
+
+
+def test_openvino_is_kept_from_reporting_its_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
+    seen = []
+    monkeypatch.setattr("hardware.runtimes.openvino.library", lambda *_: seen.append(sys.modules["openvino_telemetry"]))
+    get_runtime("openvino")._library()  # type: ignore[attr-defined]
+    assert seen == [None]  # to Python, a module that cannot be imported
+    with pytest.raises(ImportError):
+        __import__("openvino_telemetry")
+    monkeypatch.delitem(sys.modules, "openvino_telemetry")
 
 
 def operator(index: int, name: str, inputs: list[int], outputs: list[int]) -> dict[str, Any]:
@@ -162,6 +173,38 @@ def test_random_inputs_repeat() -> None:
     first, again = random_inputs(SIZE, 2), random_inputs(SIZE, 2)
     assert [x.shape for x in first] == [(1, *SIZE)] * 2 and first[0].dtype == np.float32
     assert np.array_equal(first[1], again[1]) and not np.array_equal(first[0], first[1])
+
+
+def test_settled_norms_keep_outputs_from_vanishing() -> None:
+    torch.manual_seed(0)
+    blocks = [[nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU()] for _ in range(12)]
+    network = nn.Sequential(*[layer for block in blocks for layer in block]).eval()
+    for parameter in network.parameters():
+        parameter.data.mul_(0.3 if parameter.dim() > 1 else 1)
+    inputs, x = random_inputs((4, 8, 8)), torch.from_numpy(random_inputs((4, 8, 8), 1, seed=1)[0])
+    assert network(x).abs().max() < 1e-3
+    weights = [parameter.clone() for parameter in network.parameters()]
+    assert settle_norms(network, inputs)
+    assert network(x).abs().max() > 0.1
+    assert all(torch.equal(a, b) for a, b in zip(weights, network.parameters(), strict=True))
+    assert not any(module.training for module in network.modules())
+    assert {module.momentum for module in network.modules() if isinstance(module, nn.BatchNorm2d)} == {0.1}
+
+
+def test_norms_that_cannot_be_settled_stay() -> None:
+    class OneAtATime(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(x).reshape(1, -1)[:, : 4 * 64].reshape(x.shape)
+
+    network = OneAtATime().train()
+    assert not settle_norms(network, random_inputs((4, 8, 8), 2))
+    assert torch.equal(network.norm.running_mean, torch.zeros(4)) and network.training
+    assert network.norm.momentum == 0.1
+    assert not settle_norms(nn.ReLU(), random_inputs((4, 8, 8), 2))
 
 
 def test_pictures_become_inputs(tmp_path: Path) -> None:

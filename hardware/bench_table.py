@@ -51,7 +51,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
             told.append(f"{where}: calibrated on {row.calibration}")
         if row.fallback and row.fallback["names"]:
             told.append(f"{where}: slow operators are {', '.join(row.fallback['names'])}")
-        told += [f"{where}: {warning}" for warning in row.warnings]
+        told += [f"{where}: {warning.removeprefix(f'{row.runtime}: ')}" for warning in row.warnings]
     return told
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from .tracing import evaluating, example_input, run
 
@@ -30,6 +32,7 @@ class Rule:
         why: what happens in the runtime.
         instead: what to use.
         dtypes: number types of files that are hit.
+        shared: whether only an operator is hit whose input is read by an operator of another name too.
     """
 
     runtime: str
@@ -39,6 +42,7 @@ class Rule:
     why: str
     instead: str
     dtypes: tuple[str, ...] = ("float32", "int8")
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def find_cliffs(model: nn.Module, input_size: Sequence[int], runtime: str, dtype
     finally:
         for handle in handles:
             handle.remove()
-    return watcher.found
+    return watcher.cliffs()
 
 
 def messages(cliffs: Sequence[Cliff]) -> list[str]:
@@ -98,14 +102,19 @@ def messages(cliffs: Sequence[Cliff]) -> list[str]:
 
 @dataclass
 class _Watcher(TorchDispatchMode):
-    """Holds every operator of a forward pass against rules; knows which layer is running."""
+    """Holds every operator of a forward pass against rules; knows which layer is running, and who reads which map."""
 
     rules: Sequence[Rule]
-    found: list[Cliff] = field(default_factory=list)
+    found: list[tuple[Cliff, set[str] | None]] = field(default_factory=list)  # with the readers of a shared map
     running: list[str] = field(default_factory=list)
+    readers: dict[StorageWeakRef, set[str]] = field(default_factory=dict)  # of what a storage holds now
 
     def __post_init__(self) -> None:
         super().__init__()
+
+    def cliffs(self) -> list[Cliff]:
+        """All that were found, now that all readers are known."""
+        return [cliff for cliff, readers in self.found if readers is None or len(readers) > 1]
 
     def attach(self, name: str, module: nn.Module) -> list[Any]:
         def before(module: nn.Module, args: Any) -> None:
@@ -119,17 +128,31 @@ class _Watcher(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.partition("::")[2]
-        rules = [rule for rule in self.rules if name in rule.operators]
-        if rules:
-            arguments = {entry.name: entry.default_value for entry in func._schema.arguments}
-            arguments |= dict(zip(arguments, args, strict=False)) | kwargs
+        for tensor in _tensors((args, kwargs)):
+            self.readers.setdefault(_storage(tensor), set()).add(name.rstrip("_"))
+        for rule in self.rules:
+            if name in rule.operators:
+                self._hold(rule, func, args, kwargs)
+        result = func(*args, **kwargs)
+        if not func.is_view:
+            self.readers |= {_storage(tensor): set() for tensor in _tensors(result)}  # in-place results are new maps
+        return result
+
+    def _hold(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> None:
+        arguments = {entry.name: entry.default_value for entry in func._schema.arguments}
+        arguments |= dict(zip(arguments, args, strict=False)) | kwargs
+        if rule.applies(arguments):
             layer = self.running[-1] if self.running else "the network"
-            self.found += [
-                Cliff(rule.runtime, layer, rule.what, rule.why, rule.instead)
-                for rule in rules
-                if rule.applies(arguments)
-            ]
-        return func(*args, **kwargs)
+            readers = self.readers[_storage(arguments["self"])] if rule.shared else None
+            self.found.append((Cliff(rule.runtime, layer, rule.what, rule.why, rule.instead), readers))
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())
 
 
 def _always(arguments: Arguments) -> bool:
@@ -218,6 +241,13 @@ RULES = (
         "becomes four operators, one of them outside of XNNPACK",
         "ReLU or ReLU6",
         ("int8",),
+    ),
+    Rule(
+        *("litert", ("relu", "relu_"), _always, "ReLU in int8 of a map that is read elsewhere too"),
+        "runs alone and outside of XNNPACK, many times slower than a depthwise convolution",
+        "ReLU6",
+        ("int8",),
+        shared=True,
     ),
     Rule(
         *("executorch", AVERAGE, _average_counted, "average pooling that counts its padding"),

@@ -159,7 +159,7 @@ def test_peak_memory_holds_the_weights(tmp_path: Path) -> None:
 def test_cells_and_notes() -> None:
     fallback = {"operators": 2, "total": 7, "mac_share": 0.25, "names": ("SLOW",)}
     row = Row("litert", "int8", "2.3", "p", 2**20, 0.5, 0.2, 0.01, latency(), 3 * 2**20, fallback, "8 pictures")
-    row.warnings = ["hot"]
+    row.warnings = ["litert: hot"]
     found = dict(zip(HEADINGS, cells(row), strict=True))
     assert found["runtime"] == "litert 2.3"
     assert found["file, MiB"] == "1.00" and found["memory, MiB"] == "3.00"

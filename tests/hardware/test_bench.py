@@ -27,6 +27,7 @@ from .fake_runtimes import MODE, Fake, Unloadable, Wrong
 
 FAKE = "tests.hardware.fake_runtimes"
 BOTH = ("float32", "int8")
+RANDOM = "16 random inputs, random weights, so its difference from torch says little"
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_rows_hold_what_was_found(architecture: Path, monkeypatch: pytest.Monkey
         assert row.difference is not None and row.difference < 1e-4
         assert Path(row.path).is_file() and row.file_bytes == Path(row.path).stat().st_size
     assert (plain.dtype, plain.calibration) == ("float32", "")
-    assert (quantised.dtype, quantised.calibration) == ("int8", "16 random inputs, random weights")
+    assert (quantised.dtype, quantised.calibration) == ("int8", RANDOM)
     assert plain.path != quantised.path
 
 
@@ -105,6 +106,7 @@ def test_a_runtime_that_cannot_be_imported_is_told(architecture: Path) -> None:
 def test_a_file_that_differs_is_refused_as_float32_only(architecture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.hardware.fake_runtimes.RUNTIME", Wrong())
     monkeypatch.setattr("hardware.runtimes.memory.peak_memory", lambda *_: None)
+    save_weights(architecture)
     plain, quantised = measure_job(job(architecture))
     assert plain.error is not None and "differs from the network" in plain.error
     assert quantised.error is None and quantised.rms == pytest.approx(1.0, rel=1e-3)
@@ -114,12 +116,7 @@ def test_a_file_that_differs_is_refused_as_float32_only(architecture: Path, monk
 def test_trained_weights_of_a_run_folder_are_used(
     architecture: Path, in_this_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from safetensors.torch import save_file
-
-    trained = Architecture.load(architecture).build(seed=5).state_dict()
-    save_file(
-        {name: value.contiguous() for name, value in trained.items()}, architecture.parent / "weights.safetensors"
-    )
+    trained = save_weights(architecture)
     seen = []
     monkeypatch.setattr(Fake, "_export", lambda self, model, *_: seen.append(model.state_dict()) or pytest.fail("seen"))
     for path in (architecture, architecture.parent):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from searchspaces.errors import RunFolderError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+BEST = "best.safetensors"
 
 
 class EpochCheckpoint(pl.callbacks.Checkpoint):
@@ -53,8 +55,22 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
             raise RunFolderError(f"Cannot write a checkpoint to {self.folder}: {error.strerror or error}.") from error
         self.last_model_path = str(self.folder / LAST)
 
+    @property
+    def best_weights(self) -> Path:
+        """Where subclasses keep the weights of the best epoch so far."""
+        return self.folder / BEST
+
     def record(self, trainer: pl.Trainer, pl_module: Any, seconds: float) -> None:
         """Called before the checkpoint is written; subclasses keep what the epoch has brought."""
+
+
+def best_epoch(rows: Sequence[Mapping[str, Any]]) -> int:
+    """The epoch with the lowest validation EER, of several the one with the lowest loss.
+
+    >>> best_epoch([{"epoch": 0, "val_eer": 0.1, "val_loss": 2.0}, {"epoch": 1, "val_eer": 0.1, "val_loss": 1.0}])
+    1
+    """
+    return min(rows, key=lambda row: (row["val_eer"], row["val_loss"]))["epoch"]
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:

@@ -36,7 +36,10 @@ def recalibrated(network: nn.Module, task: Task, split: Split, batch_size: int =
             norm.train()
         with torch.no_grad():
             for batch in judging_loader(split, task.image_size, batch_size, task.workers):
-                network(batch.to(device))
+                if len(batch) == min(
+                    batch_size, len(split)
+                ):  # a plain average would give a shorter one too much weight
+                    network(batch.to(device))
         network.eval()
         yield network
     finally:

@@ -29,6 +29,8 @@ class Recipe:
         weight_decay: of the weights, in the search and in the training.
         optimizer: of the weights, sgd or adam.
         decay: of the learning rate of the weights, cosine or constant.
+        gradient_clip: largest norm of the weights' gradient; None for no limit.
+        keep: the epoch whose weights are the result, last or best on the validation split.
         supervision: what the task's loss compares, see `antispoofing.AntiSpoofing`.
         augmentation: of training pictures.
         candidate_epochs: epochs that random search trains a candidate for.
@@ -49,6 +51,8 @@ class Recipe:
     weight_decay: float = 1e-4
     optimizer: Literal["sgd", "adam"] = "sgd"
     decay: Literal["cosine", "constant"] = "cosine"
+    gradient_clip: float | None = 5.0
+    keep: Literal["last", "best"] = "last"
     supervision: str = "pixel"
     augmentation: str = "crop"
     candidate_epochs: int = 10
@@ -66,6 +70,8 @@ PTA_PAPER = Recipe(
     weight_decay=0.0,
     optimizer="adam",
     decay="constant",
+    gradient_clip=None,
+    keep="best",
     supervision="cross_entropy",
     augmentation="colour",
 )
@@ -101,6 +107,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
             train_batch=8,
             train_learning_rate=2e-3,
             decay="cosine",
+            gradient_clip=5.0,
             candidate_epochs=3,
         ),
     },
@@ -123,9 +130,10 @@ def find_recipe(space: str, name: str, data: str = "portraits") -> Recipe:
 
 # what the space's paper gives (Auto-FAS in section 3.3, PTA in section 4); other values of the recipe "paper" are ours
 WEIGHT_TRAINING = ("search_epochs", "search_batch", "search_learning_rate", "optimizer", "supervision", "augmentation")
+PTA_TRAINING = (*WEIGHT_TRAINING, "keep")
 GIVEN_BY_PAPER = {
     "autofas": (*WEIGHT_TRAINING[:5], "arc_learning_rate", "arc_weight_decay", "weight_decay"),
-    "pta": WEIGHT_TRAINING,
+    "pta": PTA_TRAINING,
 }
 
 

@@ -25,6 +25,8 @@ class WeightSchedule:
 
     By default SGD with momentum, the learning rate falling along a cosine to zero, as in section 3.3 of the Auto-FAS
     paper; ``adam`` has no use for ``momentum`` (its own betas are torch's), and ``constant`` keeps the learning rate.
+    ``keep`` says which epoch's weights are the result of a training: the last one's, or those of the lowest validation
+    EER (of several, the lowest loss), as the PTA paper does.
     """
 
     epochs: int
@@ -32,9 +34,10 @@ class WeightSchedule:
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    gradient_clip: float = 5.0
+    gradient_clip: float | None = 5.0
     optimizer: Literal["sgd", "adam"] = "sgd"
     decay: Literal["cosine", "constant"] = "cosine"
+    keep: Literal["last", "best"] = "last"
 
 
 class Task(ABC):

@@ -23,10 +23,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from searchspaces import Architecture
+from searchspaces.architecture import load_weights
 from searchspaces.errors import DivergenceError, FacenasError
 from searchspaces.files import write_json, write_text
 
-from .checkpoint import EpochCheckpoint, latest_checkpoint
+from .checkpoint import EpochCheckpoint, best_epoch, latest_checkpoint
 from .datasets.base import Split
 from .task import TRAINER_OPTIONS, Task, TaskModule, WeightSchedule
 
@@ -61,6 +62,9 @@ class TrainingLog(EpochCheckpoint):
             "seconds": round(seconds, 3),
         }
         self.rows.append(row)
+        if pl_module.schedule.keep == "best" and best_epoch(self.rows) == row["epoch"]:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_weights(pl_module.model, self.best_weights)
         write_text(self.file, pd.DataFrame(self.rows).to_csv(index=False))
         if self.on_epoch:
             self.on_epoch(row)
@@ -164,6 +168,8 @@ def train_architecture(
         checkpoint=checkpoint,
         accelerator=accelerator,
     )
+    if schedule.keep == "best":
+        load_weights(network, log.best_weights)
     save_weights(network, folder / "weights.safetensors")
     metrics = task.metrics(network)
     if verify:

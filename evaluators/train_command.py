@@ -64,6 +64,8 @@ def main(
         weight_decay=defaults.weight_decay,
         optimizer=defaults.optimizer,
         decay=defaults.decay,
+        gradient_clip=defaults.gradient_clip,
+        keep=defaults.keep,
     )
     if schedule.epochs < 1 or schedule.batch_size < 1 or schedule.learning_rate <= 0:
         raise ConfigError("epochs and batch must be at least 1, and learning_rate above 0.")

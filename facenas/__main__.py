@@ -8,7 +8,7 @@ import sys
 USAGE = """usage: facenas COMMAND ...
 
 commands:
-  search STRATEGY   search an architecture: darts, pc_darts, gumbel, single_path or random_search
+  search STRATEGY   search an architecture: darts, pc_darts, gumbel, single_path, evolution or random_search
   train             train a found architecture (python -m evaluators.train)
   profile           count and measure an architecture or an ONNX file (python -m hardware.profile)
   measure           measure the latency of an architecture (python -m hardware.measure)

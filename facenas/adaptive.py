@@ -9,6 +9,8 @@ from .options import SinglePathOptions
 from .pipeline import Stages
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evaluators.task import Task
     from searchspaces import Architecture
 
@@ -27,9 +29,9 @@ class AdaptiveStages(Stages):
 
     def table(self) -> dict[str, Any]:
         """The content of configurations.json."""
-        from searchspaces.files import read_json
+        from hardware.deploy import read_configurations
 
-        return read_json(self.folder / CONFIGURATIONS)
+        return read_configurations(self.folder / CONFIGURATIONS)
 
     def write_table(self, table: dict[str, Any]) -> None:
         """Replace configurations.json."""
@@ -68,6 +70,7 @@ class AdaptiveStages(Stages):
             row = next(row for row in table["rows"] if row["configuration"] == table["selected"])
             found_by = {"strategy": self.strategy, "seed": self.options.seed, "data": self.options.data}
             found_by |= {"selected_by": table["selected_by"], "configurations": len(table["rows"])}
+            self._show_budget(row["choices"])
             Architecture(self.options.space, table["options"], row["choices"], found_by).save(file)
         return Architecture.load(file)
 
@@ -108,10 +111,13 @@ class AdaptiveStages(Stages):
         from searchspaces.pta import CONFIGURATIONS as ALL
         from searchspaces.pta import REPORTED, choices_of
 
+        from .budgets import build_budget
+
         network, options = self.network(), self.options
         order = [*REPORTED, *sorted(set(ALL) - set(REPORTED))]
         again = {"none": (), "reported": REPORTED, "all": order}[options.recalibrate]
-        drawn = network.configurations() if options.uniform else options.sampling or network.sampling
+        uniform = dict.fromkeys(network.configurations(), 1 / len(network.configurations()))
+        drawn = uniform if options.uniform else options.sampling or network.sampling
 
         def show(row: dict[str, Any]) -> None:
             if row["configuration"] in REPORTED:
@@ -125,11 +131,12 @@ class AdaptiveStages(Stages):
             counted = profile_model(network, network.input_size)
             row["parameters"] = counted["parameters"]["active"]
             row |= {convention: counted["operations"][convention] for convention in ("mac", "ptflops")}
-            row["trained"] = row["configuration"] in drawn
+            row["trained"] = drawn.get(row["configuration"], 0) > 0
             row["latency"] = row["relative_latency"] = None
         test = task.data.splits["test"]
         data = {"name": task.data.name, "simulated": bool(task.data.card.get("simulated"))}
-        best = best_row([row for row in rows if is_shown(row)])
+        budget = build_budget(options)
+        best = best_row([row for row in rows if is_shown(row) and (budget is None or budget.keeps(row["choices"]))])
         self.write_table(
             {
                 "format": 1,
@@ -137,7 +144,7 @@ class AdaptiveStages(Stages):
                 "options": self._all_space_options(),
                 "selected": best["configuration"],
                 "selected_by": "val_eer (equal: fewer MACs) of what was trained or is reported in the paper",
-                "sampling": dict.fromkeys(drawn, 1 / len(drawn)) if options.uniform else dict(drawn),
+                "sampling": dict(drawn),
                 "data": {**data, "people": len(set(test.people.tolist())), "pictures": len(test)},
                 "device": this_device(),
                 "rows": rows,
@@ -214,7 +221,7 @@ class AdaptiveStages(Stages):
         from searchspaces.pta import choices_of
 
         from .options import to_dict
-        from .searches import train_schedule
+        from .searches import search_schedule
 
         table = self.table()
         if table["reference"] and "metrics" in table["reference"]:
@@ -224,7 +231,7 @@ class AdaptiveStages(Stages):
         architecture = Architecture(options.space, table["options"], choices_of(REFERENCE_CONFIGURATION))
         architecture.save(folder / "architecture.json")
         write_config(folder, to_dict(options))
-        schedule = train_schedule(options)
+        schedule = search_schedule(options)  # as the sampled network was trained
         with (
             self.reporter.timed(self.seconds, REFERENCE),
             self.reporter.epochs("baseline", schedule.epochs) as show,
@@ -246,15 +253,22 @@ class AdaptiveStages(Stages):
             **(table["reference"] or {}),
             "name": "MobileNetV2",
             "epochs": schedule.epochs,
-            "seconds": self.seconds[REFERENCE],
+            "seconds": training_seconds(folder / "training.csv"),
             "val": task.validation(network.eval(), task.data.splits["val"]),
             "metrics": metrics,
             **{name: own[name] for name in ("parameters", "mac", "ptflops")},
         }
-        table["seconds"] = {"train": self.seconds["search"]}
+        table["seconds"] = {"train": training_seconds(self.folder / "search.csv")}
         self.write_table(table)
         self._write_provenance()
         self.reporter.line("baseline", f"MobileNetV2 trained alone: {acer_of(metrics)}")
+
+
+def training_seconds(log: Path) -> float:
+    """What the epochs of a training took, without judging in between: the same for both networks, resumed or not."""
+    import pandas as pd
+
+    return round(float(pd.read_csv(log)["seconds"].sum()), 1)
 
 
 def is_shown(row: dict[str, Any]) -> bool:

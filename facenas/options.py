@@ -32,7 +32,8 @@ class SearchOptions:
         out: the run folder; runs/SPACE-STRATEGY-SEED by default.
         resume: go on with the run in the folder, with its own options.
         overwrite: replace the run in the folder.
-        baseline: also run random search with the same budget, shown beside the result.
+        baseline: also run random search with the same budget, shown beside the result; for a sampled training of pta
+            MobileNetV2, trained alone.
         accelerator: where to compute.
         threads: CPU threads; all cores by default.
         workers: processes that read pictures; by default none, or several where each picture is a file to decode.
@@ -44,14 +45,21 @@ class SearchOptions:
         search_learning_rate: learning rate of the weights during the search.
         arc_learning_rate: learning rate of the architecture parameters.
         arc_weight_decay: weight decay of the architecture parameters.
-        train_epochs: epochs of the training of the result.
+        train_epochs: epochs of the training of the result; a sampled training of pta has none, and trains MobileNetV2
+            beside it as it was trained itself.
         train_batch: batch size of the training of the result.
         train_learning_rate: learning rate of the training of the result.
         weight_decay: weight decay of the weights.
         optimizer: of the weights, in the search and in the training.
         decay: how the learning rate of the weights falls.
         gradient_clip: largest norm of the weights' gradient, in the search and in the training.
+        keep: the epoch whose weights are the result of the training, the last or the best on the validation split.
         candidate_epochs: epochs that random search trains a candidate for.
+        macs_budget: most multiply-accumulates of the result, such as 30M, or 60% of the space's largest network.
+        params_budget: most parameters of the result, likewise.
+        latency_budget: most milliseconds of the result on the device of device_profile, or a share likewise.
+        device_profile: a device's profile, as hardware.fit writes it, or the name of a shipped one.
+        cost_weight: how strongly a differentiable search is kept to its budget.
     """
 
     space: str = "autofas"
@@ -84,8 +92,14 @@ class SearchOptions:
     weight_decay: float | None = None
     optimizer: Literal["sgd", "adam"] | None = None
     decay: Literal["cosine", "constant"] | None = None
-    gradient_clip: float = 5.0
+    gradient_clip: float | None = None
+    keep: Literal["last", "best"] | None = None
     candidate_epochs: int | None = None
+    macs_budget: str | None = None
+    params_budget: str | None = None
+    latency_budget: str | None = None
+    device_profile: str | None = None
+    cost_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -170,12 +184,28 @@ class SinglePathOptions(SearchOptions):
     judged_paths: int = 40
 
 
+@dataclass(frozen=True)
+class EvolutionOptions(RandomSearchOptions):
+    """Options of regularised evolution.
+
+    Args:
+        population: members that are alive; the first so many candidates are random.
+        tournament: members of which the best becomes the parent.
+        mutation: probability that a choice of the parent is drawn anew.
+    """
+
+    population: int = 5
+    tournament: int = 3
+    mutation: float = 0.1
+
+
 OPTIONS: dict[str, type[SearchOptions]] = {
     "darts": DartsOptions,
     "pc_darts": PCDartsOptions,
     "gumbel": GumbelOptions,
     "single_path": SinglePathOptions,
     "random_search": RandomSearchOptions,
+    "evolution": EvolutionOptions,
 }
 
 
@@ -204,6 +234,7 @@ def resolve(options: SearchOptions) -> SearchOptions:
         "budget_macs",
         "hessian_epsilon",
         "gradient_clip",
+        "cost_weight",
     ):
         _require(resolved, name, lambda value: value > 0, "above 0")
     for name in ("weight_decay", "arc_weight_decay", "seed", "data_seed", "warmup_epochs", "workers"):

@@ -6,15 +6,16 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchspaces.cli import INTERRUPTED, run_command
-from searchspaces.errors import ConfigError, FacenasError
+from searchspaces.errors import FacenasError
 
-from .options import OPTIONS, RandomSearchOptions, SearchOptions, SinglePathOptions, from_run, resolve, to_dict
+from .checks import check_outputs, check_space, check_strategy, check_strategy_fits
+from .options import OPTIONS, RandomSearchOptions, SearchOptions, from_run, resolve, to_dict
 
 if TYPE_CHECKING:
     from evaluators.task import Task
@@ -26,6 +27,7 @@ DESCRIPTIONS = {
     "pc_darts": "Search with PC-DARTS: operations see a part of the channels, and edges have weights.",
     "gumbel": "Gumbel single path: of every choice one sampled candidate runs and learns.",
     "single_path": "Sampled single path: one network with all branches, every iteration trains one path of it.",
+    "evolution": "Regularised evolution with a computing budget: candidates are changed copies of good ones.",
     "random_search": "Random search with a computing budget: the baseline of all others.",
 }
 
@@ -82,77 +84,6 @@ def run_search(strategy: str, options: SearchOptions) -> int:
     return 0
 
 
-def check_strategy(strategy: str, folder: Path) -> None:
-    """Refuse to resume a run of another strategy.
-
-    Raises:
-        ConfigError: naming both.
-    """
-    from searchspaces.files import read_json
-
-    file = folder / "provenance.json"
-    own = read_json(file).get("strategy") if file.exists() else None
-    if own not in (None, strategy):
-        raise ConfigError(f"{folder} is a run of {own}: resume it with python -m strategies.{own}.")
-
-
-def check_space(options: SearchOptions) -> None:
-    """Build the space with both sets of options, so that a wrong one is found before any work.
-
-    Raises:
-        FacenasError: naming the option.
-    """
-    from searchspaces import build_space
-
-    space = build_space(options.space, **options.space_options)
-    trained = build_space(options.space, **{**options.space_options, **options.train_options})
-    if space.simplify().keys() != trained.simplify().keys():
-        raise ConfigError("train_options change what there is to choose; they may change widths and layout only.")
-    if options.accelerator == "gpu":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ConfigError("accelerator is 'gpu', but torch finds none here. Use --accelerator auto or cpu.")
-    if isinstance(options, SinglePathOptions):
-        check_paths(options, space)
-    parts = getattr(options, "partial_channels", 1)
-    channels = getattr(space, "channels", 0)
-    if parts < 1 or (parts > 1 and channels and (channels % parts or channels // parts < 2)):
-        raise ConfigError(
-            f"partial_channels is {parts}, but must split the {channels} channels of a cell into parts of at least 2."
-        )
-
-
-def check_strategy_fits(strategy: str, options: SearchOptions) -> None:
-    """Build the supernet of a differentiable strategy, so that a space it cannot search is refused before any work.
-
-    Raises:
-        ConfigError: naming strategies that can.
-    """
-    from searchspaces import build_space
-
-    from . import searches
-
-    if strategy not in searches.SEARCHES:
-        searches.build_one_shot(options).mutate_model(build_space(options.space, **options.space_options))
-
-
-def check_paths(options: SinglePathOptions, space: Any) -> None:
-    """Refuse paths that the space does not have.
-
-    Raises:
-        ConfigError: naming what is wrong.
-    """
-    if options.sampling and not hasattr(space, "sampling_table"):
-        raise ConfigError(f"sampling names configurations, which space {options.space!r} does not have: leave it out.")
-    if hasattr(space, "configure"):
-        from strategies.single_path import SinglePath
-
-        space.configure(options.validated)
-        table = space.sampling_table(options.sampling) if options.sampling else None
-        SinglePath(table, uniform=options.uniform).mutate_model(space)
-
-
 def stages_of(strategy: str, options: SearchOptions) -> type[Stages]:
     """What follows the search: most results are trained anew, a network that is trained once is judged as it is."""
     from searchspaces.registry import find_space
@@ -175,23 +106,6 @@ def build_task(options: SearchOptions) -> Task:
 
     space = build_space(options.space, **{**options.space_options, **options.train_options})
     return tasks.build_task(space.input_size[-1], to_dict(options))
-
-
-def check_outputs(options: SearchOptions, task: Task) -> None:
-    """Judge a random network of the space on an empty picture, so that a supervision that does not fit is found
-    before any training.
-
-    Raises:
-        ConfigError: naming the supervision and the outputs.
-    """
-    import torch
-
-    from searchspaces import build_space
-
-    space = build_space(options.space, **{**options.space_options, **options.train_options})
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        outputs = space.random().eval()(torch.zeros(2, *space.input_size))
-        task.loss(outputs, torch.tensor([0.0, 1.0]))
 
 
 class Stages:
@@ -223,10 +137,10 @@ class Stages:
             architecture = self.search(task)
             self.train(architecture, task)
             self.measure(architecture)
+            if self.options.baseline and self.strategy != "random_search":
+                self.baseline(task)
         finally:
             self._write_provenance()  # the time of a stage that was interrupted counts too
-        if self.options.baseline and self.strategy != "random_search":
-            self.baseline(task)
         if not self.is_baseline:
             self.report()
 
@@ -267,9 +181,25 @@ class Stages:
         provenance = {"strategy": self.strategy, "seed": self.options.seed, "data": self.options.data, **found.found_by}
         architecture = Architecture(self.options.space, options, found.choices, provenance)
         architecture.save(file)
+        self._show_budget(found.choices)
         verdict = found.guard["verdict"]
         self.reporter.line("search", f"done: {verdict}{': ' + found.guard['reason'] if found.guard['reason'] else ''}")
         return architecture
+
+    def _show_budget(self, choices: Mapping[str, Any]) -> None:
+        """What the result costs of what it may cost; in the provenance too."""
+        from .budgets import build_budget
+
+        budget = build_budget(self.options)
+        if budget is None:
+            return
+        cost = budget.table.cost(choices)
+        self.provenance["budget"] = {
+            name: {"limit": most, "result": cost[name]} for name, most in budget.limits.items()
+        }
+        self._write_provenance()
+        for name, most in budget.limits.items():
+            self.reporter.line("budget", f"{name} {cost[name]:,.6g} of at most {most:,.6g}")
 
     def _all_space_options(self) -> dict[str, Any]:
         """Options of the trained network, defaults included: a later version may have other defaults."""

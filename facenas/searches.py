@@ -21,14 +21,25 @@ from evaluators.trial import CandidateTrial
 from hardware.counters import count
 from searchspaces import Architecture, build_space
 from searchspaces.architecture import load_weights
+from searchspaces.errors import ConfigError
 from searchspaces.files import write_text
-from strategies import DARTS, PCDARTS, CollapseGuard, GumbelSinglePath, RandomSearch, SinglePath
+from strategies import DARTS, PCDARTS, CollapseGuard, Evolution, GumbelSinglePath, RandomSearch, SinglePath
 from strategies.budget import WEIGHT_STEP, Gradient, one_shot_macs
+from strategies.cost import Budget, CostTable
 from strategies.paths import random_choices, run_path
 from strategies.record import CandidateLog, PathLog, SearchLog
 from strategies.single_path import expected_macs as expected_macs
 
-from .options import DartsOptions, GumbelOptions, PCDartsOptions, RandomSearchOptions, SearchOptions, SinglePathOptions
+from .budgets import build_budget, costs_of
+from .options import (
+    DartsOptions,
+    EvolutionOptions,
+    GumbelOptions,
+    PCDartsOptions,
+    RandomSearchOptions,
+    SearchOptions,
+    SinglePathOptions,
+)
 
 if TYPE_CHECKING:
     from searchspaces.console import Reporter
@@ -55,7 +66,7 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
         )
         space = RawFormatModelSpace.from_model(build_space(options.space, **options.space_options), evaluator)
         strategy.initialize(space, SequentialExecutionEngine())
-        supernet_macs = count(strategy.supernet, strategy.supernet.input_size)
+        supernet_macs = macs_of_supernet(strategy, options)
         checkpoint = latest_checkpoint(log.folder) if options.resume else None
         if checkpoint:
             strategy._mutated_model_space.evaluator.fit_kwargs.update(ckpt_path=str(checkpoint), weights_only=True)
@@ -72,6 +83,15 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
     result = module.result()
     found_by = {"epoch": result["epoch"], "order": module.order}
     return Found(result["choices"], found_by, guard_verdict(module.history, result), spent)
+
+
+def macs_of_supernet(strategy: DARTS, options: SearchOptions) -> int:
+    """Multiply-accumulates of a forward pass: of all paths, or on average where one is sampled."""
+    if not isinstance(strategy, GumbelSinglePath):
+        return count(strategy.supernet, strategy.supernet.input_size)
+    space = build_space(options.space, **options.space_options)
+    table = CostTable(space, costs_of(options, options.space_options, ("macs",)))
+    return round(table.fixed[0] + sum(sum(o.cost[0] for o in group) / len(group) for group in table.groups()))
 
 
 def stopped_by_guard(checkpoint: Path) -> bool:
@@ -99,8 +119,8 @@ def steps_and_pictures(*loaders: Any) -> tuple[int, int]:
     return max(len(loader) for loader in loaders), max(loader.sampler.batch_size for loader in loaders)
 
 
-def random(options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
-    """Run random search; candidates that an interrupted run has finished are taken from its log."""
+def multi_trial(options: SearchOptions, task: Task, folder: Path, reporter: Reporter) -> Found:
+    """Run random search or evolution; candidates that an interrupted run has finished are taken from its log."""
     assert isinstance(options, RandomSearchOptions)
     with reporter.epochs("search", options.max_candidates or 0) as show:
         log = CandidateLog(folder, show)
@@ -117,7 +137,15 @@ def random(options: SearchOptions, task: Task, folder: Path, reporter: Reporter)
         budget = options.budget_macs
         if budget is None and options.max_candidates is None:
             budget = darts_budget(options, task)
-        strategy = RandomSearch(budget_macs=budget, max_candidates=options.max_candidates, seed=options.seed)
+        limits: dict[str, Any] = {"budget_macs": budget, "max_candidates": options.max_candidates, "seed": options.seed}
+        within = build_budget(options)
+        limits["accepts"] = within.keeps if within else None
+        strategy: RandomSearch | Evolution
+        if isinstance(options, EvolutionOptions):
+            own: dict[str, Any] = {name: getattr(options, name) for name in ("population", "tournament", "mutation")}
+            strategy = Evolution(**own, **limits)
+        else:
+            strategy = RandomSearch(**limits)
         strategy(RawFormatModelSpace.from_model(space, trial.evaluator()), SequentialExecutionEngine())
     best = next(iter(strategy.list_models(limit=1))).sample
     found_by = {"candidates": strategy.candidates, "budget_macs": budget, "selected_by": "val_auc"}
@@ -173,8 +201,9 @@ def single_path(options: SearchOptions, task: Task, folder: Path, reporter: Repo
     strategy = train_paths(options, task, folder, reporter)
     weights_half, other_half = task.search_halves(options.seed)
     random, macs_of, lines = np.random.RandomState(options.seed), trained_macs(options), []
+    within = build_budget(options)
     for number in range(options.judged_paths):
-        choices = random_choices(strategy.supernet, random)
+        choices = choices_within(within, strategy.supernet, random)
         run_path(strategy.supernet, choices)
         with recalibrated(strategy.supernet, task, weights_half):
             val = task.validation(strategy.supernet, other_half)
@@ -191,7 +220,24 @@ def single_path(options: SearchOptions, task: Task, folder: Path, reporter: Repo
     return Found(best["choices"], found_by, {"verdict": "healthy", "reason": None}, spent)
 
 
-SEARCHES = {"random_search": random, "single_path": single_path}  # all others are differentiable
+def choices_within(budget: Budget | None, supernet: Any, random: np.random.RandomState) -> dict[str, Any]:
+    """A random path that keeps the budget.
+
+    Raises:
+        ConfigError: if none of a thousand does.
+    """
+    for _ in range(1000):
+        choices = random_choices(supernet, random)
+        if budget is None or budget.keeps(choices):
+            return choices
+    raise ConfigError("None of 1000 random paths keeps the budget. Raise it, or search with strategies.darts.")
+
+
+SEARCHES = {
+    "random_search": multi_trial,
+    "evolution": multi_trial,
+    "single_path": single_path,
+}  # all others are differentiable
 
 
 def build_one_shot(options: SearchOptions) -> DARTS:
@@ -201,6 +247,7 @@ def build_one_shot(options: SearchOptions) -> DARTS:
         "arc_weight_decay": options.arc_weight_decay,
         "gradient_clip_val": options.gradient_clip,
         "guard": CollapseGuard(options.guard),
+        "budget": build_budget(options),
     }
     if isinstance(options, GumbelOptions):
         return GumbelSinglePath(**common, warmup_epochs=options.warmup_epochs)
@@ -243,6 +290,7 @@ def weight_options(options: SearchOptions) -> dict[str, Any]:
         "gradient_clip": options.gradient_clip,
         "optimizer": options.optimizer,
         "decay": options.decay,
+        "keep": options.keep,
     }
 
 

@@ -92,8 +92,16 @@ def deploy_network(
     ]
     slim = {configuration: file.name for configuration, file in files.items()}
     where: dict[str, Any] = {"device": device, "protocol": protocol, "simulated": simulated}
+    _remove_others(folder, slim)
     write_tiers(folder / TIERS, make_tiers(result), network=path.name, slim=slim, **where)
     return result
+
+
+def _remove_others(folder: Path, slim: Mapping[str, str]) -> None:
+    """Slim files of an earlier call, which tiers.json does not name any more."""
+    for file in folder.glob("*.onnx"):
+        if set(file.stem) <= set("LHB") and file.name not in slim.values():
+            file.unlink()
 
 
 def _errors(rows: Sequence[Mapping[str, Any]], configurations: Sequence[str]) -> dict[str, float]:
@@ -192,15 +200,44 @@ def load_run(folder: str | Path) -> tuple[Any, dict[str, Any]]:
             f"{folder} has no {ROWS}, from which the validation errors are read: give the folder of a finished "
             f"`python -m strategies.single_path --space {architecture.space}`."
         )
-    content = read_json(path)
-    rows = content.get("rows") if isinstance(content, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "configuration" in row for row in rows):
-        raise RunFolderError(f"{path} has no list of rows with their configurations.")
-    if content.get("format") != FORMAT or content.get("space") != architecture.space:
-        raise RunFolderError(
-            f"{path} is not of format {FORMAT} and space {architecture.space!r}: run the search again."
-        )
+    content = read_configurations(path)
+    if content["space"] != architecture.space:
+        raise RunFolderError(f"{path} is of the space {content['space']!r}, the run of {architecture.space!r}.")
     return network.eval(), content
+
+
+def read_configurations(path: Path) -> dict[str, Any]:
+    """The content of configurations.json, as far as its structure goes.
+
+    Raises:
+        RunFolderError: naming what is missing, and what to do.
+    """
+    cure = f"Remove it, and `python -m strategies.single_path --resume --out {path.parent}` judges once more."
+    try:
+        content = read_json(path, RunFolderError)
+    except RunFolderError as error:
+        raise RunFolderError(f"{error} {cure}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise RunFolderError(f"{path} is not of format {FORMAT}. {cure}")
+    kinds: dict[str, type] = {"space": str, "options": dict, "selected": str, "data": dict, "rows": list}
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind):
+            raise RunFolderError(f"{path} is damaged: {name!r} is missing or not a {kind.__name__}. {cure}")
+    inside: dict[str, type] = {
+        "configuration": str,
+        "choices": dict,
+        "val": dict,
+        "metrics": dict,
+        "parameters": int,
+        "mac": int,
+    }
+    for number, row in enumerate(content["rows"], start=1):
+        for name, kind in inside.items():
+            if not isinstance(row, dict) or not isinstance(row.get(name), kind):
+                raise RunFolderError(f"{path} is damaged: row {number} has no {name!r}. {cure}")
+        for name in ("latency", "relative_latency", "recalibrated", "trained"):
+            row.setdefault(name, None)
+    return content
 
 
 def choose(network: Any, text: str) -> list[str]:
@@ -225,15 +262,25 @@ def choose(network: Any, text: str) -> list[str]:
 
 
 def _print(folder: Path, rows: Sequence[Mapping[str, Any]], latencies: str | None) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     content = read_json(folder / TIERS)
-    table = Table(title=f"{folder}, batch 1", title_justify="left")
-    for name in ("configuration", "parameters", "MACs", "slim file", "latency, median", "p25 to p75", "relative"):
-        table.add_column(name, justify="left" if name == "configuration" else "right")
-    table.add_column(f"in {content['network']}", justify="right")
-    table.add_column("from torch", justify="right")
+    table = Table(title=f"{folder}, batch 1", title_justify="left", box=box.SIMPLE, pad_edge=False)
+    network = content["network"]
+    headings = (
+        "",
+        "params\nM",
+        "MACs\nM",
+        "file\nMB",
+        "median\nms",
+        "p25 to p75\nms",
+        "rela-\ntive",
+        f"in {network}\nms",
+    )
+    for name in (*headings, "from\ntorch"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     heavy = next((row["latency_ms"] for row in rows if set(row["configuration"]) == {"H"}), None)
     for row in rows:
         table.add_row(*_cells(row, heavy))
@@ -257,14 +304,14 @@ def _cells(row: Mapping[str, Any], heavy: float | None) -> list[str]:
     latency, inside = row["latency_ms"], row["switchable_ms"]
     return [
         row["configuration"],
-        "-" if row["parameters"] is None else f"{row['parameters'] / 1e6:.3f} M",
-        "-" if row["mac"] is None else f"{row['mac'] / 1e6:.2f} M",
-        f"{row['bytes'] / 1e6:.2f} MB",
-        f"{latency:.3f} ms",
-        "-" if row["p25_ms"] is None else f"{row['p25_ms']:.3f} to {row['p75_ms']:.3f} ms",
-        "-" if heavy is None else f"{latency / heavy:.3f}",
-        "-" if inside is None else f"{inside:.3f} ms",
-        f"{row['difference']:.1e}",
+        "-" if row["parameters"] is None else f"{row['parameters'] / 1e6:.2f}",
+        "-" if row["mac"] is None else f"{row['mac'] / 1e6:.1f}",
+        f"{row['bytes'] / 1e6:.2f}",
+        f"{latency:.2f}",
+        "-" if row["p25_ms"] is None else f"{row['p25_ms']:.2f}-{row['p75_ms']:.2f}",
+        "-" if heavy is None else f"{latency / heavy:.2f}",
+        "-" if inside is None else f"{inside:.2f}",
+        f"{row['difference']:.0e}",
     ]
 
 

@@ -148,7 +148,7 @@ def draw_figure(run: Run, name: str) -> tuple[Figure | None, str]:
     if name == "search":
         warned = [int(number(line.get("epoch")) or 0) for line in run.history if line.get("guard")]
         random = is_random_search(run.search)
-        caption = "The candidates of the random search." if random else "The search, epoch by epoch."
+        caption = "The candidates that were trained, one after the other." if random else "The search, epoch by epoch."
         if not is_sampled(run.search):
             return search_figure(run.search, warned), caption
         reference = run.reference.training if run.reference and run.trained_once else None

@@ -100,8 +100,8 @@ PTA_TABLE3 = PaperTable(
     remark=(
         "As printed, APCER and BPCER are exchanged against ISO/IEC 30107-3: the paper counts a spoof as positive, so "
         "its Eq. 2, FP / (FP + TN), is the share of live faces that are turned away, which ISO calls BPCER. All "
-        "seven printed accuracies agree with that at one share of attacks, 70 %. ACER is the mean of both and does not "
-        "change."
+        "seven printed accuracies agree with that at the test split's share of attacks, 70 %. ACER is the mean of both "
+        "and does not change."
     ),
 )
 

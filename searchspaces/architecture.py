@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,7 +163,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     except ArchitectureError as error:
         raise ArchitectureError(f"{path}: {error}") from error
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise ArchitectureError(f"The weights {path} belong to another network: {reason}") from error
 
 

@@ -38,7 +38,7 @@ def run_command(function: Callable[..., Any], argv: Sequence[str] | None = None,
         values.pop("config", None)
         result = function(options_class(**values)) if options_class else function(**values)
     except FacenasError as error:
-        print(f"facenas: {error}", file=sys.stderr)
+        print(f"facenas: {_without_worker(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("facenas: interrupted.", file=sys.stderr)
@@ -117,6 +117,13 @@ def _dataclass_parameter(function: Callable[..., Any]) -> type | None:
     return None
 
 
+def _without_worker(text: str) -> str:
+    """The message alone, where a process that loads pictures has put its traceback in front of it."""
+    if "Original Traceback" not in text:
+        return text
+    return text.strip().splitlines()[-1].partition(": ")[2]
+
+
 def _one_line(message: str, parser: Any) -> str:
     """jsonargparse's message on one line, with the nearest option for an unknown one."""
     text = " ".join(message.split())
@@ -131,7 +138,10 @@ def _one_line(message: str, parser: Any) -> str:
         near = nearest_name(f"--{name.lstrip('-')}", known)
         shown = near if near is None or name.startswith("-") else near.removeprefix("--")
         return f"Unknown option {name!r}.{f' Did you mean {shown!r}?' if shown else ''} See --help."
-    text = re.sub(r"Does not validate against any .* Given value: (.*)", r"Expected another type. Got value: \1", text)
+    union = re.search(r"Does not validate against any .*? Subtypes: \[(.*)\] Errors: .* Given value: (.*)", text)
+    if union:  # the first of its types is the one that is meant, the others are None
+        first = union[1] if "Literal" in union[1] else union[1].partition(",")[0]
+        text = f"{text[: union.start()]}Expected a {first}. Got value: {union[2]}"
     wrong = re.search(r'Parser key "([\w.-]+)": (.*)Expected an?(?:other)? (.*)\. Got value: (.*)', text)
     if wrong:
         key, _, expected, value = wrong.groups()

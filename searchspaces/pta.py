@@ -266,7 +266,9 @@ def check_configuration(configuration: str) -> str:
         raise ConfigError(f"Configuration {configuration!r} of pta must have {BLOCKS} letters: {rule}.")
     for number, letter in enumerate(configuration, start=1):
         if letter not in BRANCHES:
-            raise ConfigError(f"Configuration {configuration!r} of pta: letter {number} is {letter!r}; {rule}.")
+            raise ConfigError(
+                f"Configuration {configuration!r} of pta: letter {number} is {letter!r}; {rule}, in capitals."
+            )
     return configuration
 
 

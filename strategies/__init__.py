@@ -12,6 +12,7 @@ from searchspaces.lazy import lazy_names
 if TYPE_CHECKING:
     from .collapse import CollapseGuard as CollapseGuard
     from .darts import DARTS as DARTS
+    from .evolution import Evolution as Evolution
     from .gumbel import GumbelSinglePath as GumbelSinglePath
     from .pc_darts import PCDARTS as PCDARTS
     from .random_search import RandomSearch as RandomSearch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "DARTS": "darts",
     "PCDARTS": "pc_darts",
+    "Evolution": "evolution",
     "GumbelSinglePath": "gumbel",
     "RandomSearch": "random_search",
     "SinglePath": "single_path",

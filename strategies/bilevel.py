@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from searchspaces.errors import ConfigError, DivergenceError
 
 from .collapse import CollapseGuard, none_share, normalised_entropy, skip_share
+from .cost import Budget
+from .stand_in import StandIn
 
 LossFunction = Callable[[], Tensor]
 
@@ -133,6 +135,7 @@ class BilevelModule(DartsLightningModule):
         hessian: ``exact`` or ``difference``, see `unrolled_gradient`; for the second order only.
         hessian_epsilon: ``epsilon`` of the difference.
         guard: judges every epoch after the warm-up.
+        budget: limits of the result's costs; the architecture feels their penalty, and the result keeps them.
 
     Attributes:
         history: one record an epoch: choices, probabilities, statistics, the guard's words. Saved in checkpoints.
@@ -150,6 +153,7 @@ class BilevelModule(DartsLightningModule):
         hessian: Literal["exact", "difference"] = "exact",
         hessian_epsilon: float = 0.01,
         guard: CollapseGuard | None = None,
+        budget: Budget | None = None,
     ) -> None:
         super().__init__(
             training_module,
@@ -163,7 +167,7 @@ class BilevelModule(DartsLightningModule):
             raise ConfigError(f"hessian is {hessian!r}; expected exact or difference.")
         self.order, self.hessian, self.hessian_epsilon = order, hessian, hessian_epsilon
         self.arc_weight_decay = arc_weight_decay
-        self.guard = guard or CollapseGuard()
+        self.guard, self.budget = guard or CollapseGuard(), budget
         self.history: list[dict[str, Any]] = []
         self._sums: dict[str, list[float]] = {}
 
@@ -229,6 +233,9 @@ class BilevelModule(DartsLightningModule):
             gradients = _gradients(self._loss(val, "val"), alphas)
         else:
             gradients = self._second_order(train, val, alphas)
+        if self.budget:
+            felt = _gradients(self.budget.penalty(self.costed_modules()), alphas)
+            gradients = [gradient + more for gradient, more in zip(gradients, felt, strict=True)]
         for alpha, gradient in zip(alphas, gradients, strict=True):
             alpha.grad = gradient
         optimizer.step()
@@ -293,7 +300,7 @@ class BilevelModule(DartsLightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.training_module.on_train_epoch_end()
-        choices = super().export()
+        choices = self.derived()
         probabilities = self.export_probs()
         operation_weights = {k: v for k, v in probabilities.items() if "/beta_" not in k}
         stop, reason = self.guard.judge(choices, operation_weights) if self.searching else (False, None)
@@ -309,9 +316,21 @@ class BilevelModule(DartsLightningModule):
             "guard": reason,
             "healthy": not stop,
         }
+        if self.budget:
+            expected = self.budget.table.expected(self.costed_modules()).tolist()
+            record["expected"] = dict(zip(self.budget.table.names, expected, strict=True))
         self.history.append(record)
         if stop:
             self.trainer.should_stop = True
+
+    def costed_modules(self) -> list[Any]:
+        """The cells and blocks of the supernet, one of each name: cells of one name share their parameters."""
+        ours = (module for module in self.supernet_modules() if isinstance(module, StandIn))
+        return list({getattr(module, "name", None) or module.label: module for module in ours}.values())
+
+    def derived(self) -> dict[str, Any]:
+        """The choices that the architecture parameters prefer, within the budget if there is one."""
+        return self.budget.derive(self.costed_modules()) if self.budget else super().export()
 
     def export(self) -> dict[str, Any]:
         """The choices of the last healthy epoch, which is the last one unless the guard stopped the search."""
@@ -324,7 +343,7 @@ class BilevelModule(DartsLightningModule):
         nothing before it, the stopped epoch itself.
         """
         if not self.history:
-            return {"epoch": -1, "choices": super().export(), "healthy": True, "guard": None}
+            return {"epoch": -1, "choices": self.derived(), "healthy": True, "guard": None}
         healthy = [record for record in self.history if record["healthy"]]
         return (healthy or self.history)[-1]
 

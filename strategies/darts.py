@@ -15,6 +15,7 @@ from torch import nn
 from .bilevel import BilevelModule
 from .branches import MixedBlock
 from .collapse import CollapseGuard
+from .cost import Budget
 from .supernet import MixedCell
 
 
@@ -33,6 +34,7 @@ class DARTS(nni.nas.strategy.DARTS):
         hessian: for the second order, ``exact`` differentiates twice, ``difference`` is the approximation of DARTS.
         hessian_epsilon: radius of that difference; 0.01 in DARTS.
         guard: when to stop or warn because the search collapses.
+        budget: limits of the result's costs (see `cost.Budget`).
     """
 
     mixed_options: dict[str, Any] = {}  # noqa: RUF012  what MixedCell is built with; subclasses set their own
@@ -48,6 +50,7 @@ class DARTS(nni.nas.strategy.DARTS):
         hessian: Literal["exact", "difference"] = "exact",
         hessian_epsilon: float = 0.01,
         guard: CollapseGuard | None = None,
+        budget: Budget | None = None,
     ) -> None:
         super().__init__()
         self.module_options: dict[str, Any] = {
@@ -59,6 +62,7 @@ class DARTS(nni.nas.strategy.DARTS):
             "hessian": hessian,
             "hessian_epsilon": hessian_epsilon,
             "guard": guard,
+            "budget": budget,
         }
 
     def default_mutation_hooks(self) -> list[Any]:

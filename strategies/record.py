@@ -12,7 +12,7 @@ import pandas as pd
 import pytorch_lightning as pl
 from torch import nn
 
-from evaluators.checkpoint import EpochCheckpoint
+from evaluators.checkpoint import EpochCheckpoint, best_epoch
 from evaluators.train import save_weights
 from evaluators.trial import candidate_key
 from searchspaces.errors import RunFolderError
@@ -64,6 +64,7 @@ def csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
         "skip_share": record["skip_share"],
         "none_share": record["none_share"],
         "derived_macs": record["macs"],
+        **{f"expected_{name}": value for name, value in record.get("expected", {}).items()},
         "learning_rate": record["learning_rate"],
         "seconds": record["seconds"],
     }
@@ -91,11 +92,6 @@ class PathLog(EpochCheckpoint):
     ) -> None:
         super().__init__(folder / "checkpoint" / "search", seed)
         self.run, self.validate, self.names, self.on_epoch = folder, validate, names, on_epoch
-
-    @property
-    def best_weights(self) -> Path:
-        """Where the weights of the best epoch so far are."""
-        return self.folder / "best.safetensors"
 
     def record(self, trainer: pl.Trainer, pl_module: Any, seconds: float) -> None:
         history = pl_module.history
@@ -126,15 +122,6 @@ class PathLog(EpochCheckpoint):
 
     def _drawn(self, record: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
         return zip(self.names, record.get("drawn", ()), strict=False)
-
-
-def best_epoch(rows: Sequence[Mapping[str, Any]]) -> int:
-    """The epoch with the lowest validation EER, of several the one with the lowest loss.
-
-    >>> best_epoch([{"epoch": 0, "val_eer": 0.1, "val_loss": 2.0}, {"epoch": 1, "val_eer": 0.1, "val_loss": 1.0}])
-    1
-    """
-    return min(rows, key=lambda row: (row["val_eer"], row["val_loss"]))["epoch"]
 
 
 class CandidateLog:

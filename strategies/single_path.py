@@ -26,7 +26,7 @@ from searchspaces.errors import ConfigError, DivergenceError
 from .paths import SampledCell, random_choices, run_path
 
 Table = Sequence[tuple[Mapping[str, Any], float]]  # choices of a path, and how likely it is drawn
-PATH_STREAM = 2  # keeps the draws of paths apart from those of the data
+PATH_STREAM = 1  # above 0: numpy pads shorter keys with zeros, so the data's [seed, epoch, batch] is another stream
 
 
 class SinglePath(nni.nas.strategy.RandomOneShot):
@@ -83,7 +83,7 @@ class SinglePathModule(RandomSamplingLightningModule):
 
     def draw(self, epoch: int, batch: int) -> dict[str, Any]:
         """The path of an iteration."""
-        random = np.random.default_rng([PATH_STREAM, self.seed, epoch, batch])
+        random = np.random.default_rng([self.seed, epoch, batch, PATH_STREAM])
         if self.table is None:
             return random_choices(self.model, np.random.RandomState(random.integers(2**31)))
         index = int(random.choice(len(self.table), p=[probability for _, probability in self.table]))

@@ -22,3 +22,9 @@ MODULES = [
 def test_examples_of(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0 and result.failed == 0
+
+
+@pytest.mark.parametrize("path", sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]))
+def test_no_placeholder_is_left_in(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if line.strip() and line.isupper() and " " not in line.strip()]

@@ -91,6 +91,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of one inference")
     arguments = parser.parse_args(argv)
 
+    if not (arguments.folder / "tiers.json").is_file():
+        parser.error(f"{arguments.folder} has no tiers.json: give the folder that python -m hardware.deploy wrote")
     switcher = Switcher(arguments.folder, arguments.budget_ms, arguments.threads)
     size = switcher.session.get_inputs()[0].shape[1:]
     if arguments.pictures:

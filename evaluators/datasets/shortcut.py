@@ -44,6 +44,16 @@ def global_statistics(images: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float64)
 
 
+MOST_PICTURES = 5000  # of a split; a dozen statistics need no more
+
+
+def _sample(split: Split) -> Split:
+    """The split, or evenly spaced pictures of a large one, which may have to be decoded one by one."""
+    if len(split) <= MOST_PICTURES:
+        return split
+    return split.subset(np.linspace(0, len(split) - 1, MOST_PICTURES).astype(np.int64))
+
+
 def _split_statistics(split: Split, batch: int = 256) -> np.ndarray:
     parts = [split.images(np.arange(i, min(i + batch, len(split)))).numpy() for i in range(0, len(split), batch)]
     return np.concatenate([global_statistics(part) for part in parts])
@@ -60,8 +70,9 @@ def shortcut_scores(data: FaceData) -> dict[str, float]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    statistics = {name: _split_statistics(split) for name, split in data.splits.items()}
-    labels = {name: split.labels for name, split in data.splits.items()}
+    splits = {name: _sample(split) for name, split in data.splits.items()}
+    statistics = {name: _split_statistics(split) for name, split in splits.items()}
+    labels = {name: split.labels for name, split in splits.items()}
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
     model.fit(statistics["train"], labels["train"])
     threshold = equal_error_threshold(model.decision_function(statistics["val"]), labels["val"])

@@ -71,7 +71,7 @@ def test_figures_come_from_the_one_file_of_weights(finished, table):
         own = slim.build(weights=finished / "weights.safetensors").eval()
         x = torch.randn(2, 3, 48, 48)
         with torch.no_grad():
-            assert torch.equal(own(x), network(x))
+            torch.testing.assert_close(own(x), network(x), rtol=1e-5, atol=1e-6)  # memory layouts differ
 
 
 def test_latency_is_relative_to_mobilenet_measured_beside(table):
@@ -84,7 +84,7 @@ def test_latency_is_relative_to_mobilenet_measured_beside(table):
 
 def test_mobilenet_is_trained_alone_beside_it(finished, table):
     reference = table["reference"]
-    assert reference["name"] == "MobileNetV2" and reference["epochs"] == 1
+    assert reference["name"] == "MobileNetV2" and reference["epochs"] == 2  # as many as the sampled network
     assert json.loads((finished / "mobilenet_v2" / "metrics.json").read_text()) == reference["metrics"]
     own = Architecture.load(finished / "mobilenet_v2")
     assert configuration_of(own.choices) == "HHH"
@@ -164,6 +164,8 @@ def test_single_path_one_shot_on_autofas(arguments, tmp_path):
     [
         (["--validated", "HHX"], "letter 3 is 'X'"),
         (["--validated", "HH"], "must have 3 letters"),
+        (["--sampling", '{"LLL": 1.0}'], "--validated LLL"),
+        (["--train-options", '{"width": 0.2}'], "trained once"),
         (["--sampling", '{"HHH": 0.5}'], "add up to 0.5"),
         (["--sampling", '{"HHQ": 1.0}'], "letter 3 is 'Q'"),
         (["--sampling", '{"HHH": 1.0}', "--uniform"], "exclude each other"),
@@ -185,6 +187,22 @@ def test_pc_darts_on_branches_is_refused(arguments, tmp_path, capsys):
     assert search_command("pc_darts", [*arguments, "--warmup-epochs", "1", "--out", str(tmp_path / "run")]) == 2
     assert "PC-DARTS needs cells" in capsys.readouterr().err
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("damage", ["[]", "{", '{"rows": 3}', "no rows", "no val"])
+def test_a_damaged_table_is_one_line_that_says_what_to_do(finished, damage, tmp_path, capsys):
+    cut = tmp_path / "cut"
+    shutil.copytree(finished, cut)
+    content = json.loads((cut / "configurations.json").read_text())
+    if damage == "no val":
+        del content["rows"][3]["val"]
+    elif damage == "no rows":
+        del content["rows"]
+    (cut / "configurations.json").write_text(json.dumps(content) if damage.startswith("no") else damage)
+    for command in (["deploy", str(cut)], ["search", "single_path", "--resume", "--out", str(cut)]):
+        assert facenas(command) == 2
+        error = capsys.readouterr().err
+        assert "configurations.json" in error and "Remove it" in error and error.count("\n") == 1
 
 
 def test_slim_weights_are_refused_where_all_branches_are_needed(finished, tmp_path, capsys):

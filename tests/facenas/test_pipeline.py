@@ -98,8 +98,14 @@ def test_resuming_a_finished_run_changes_nothing(finished):
     assert [p.name for p in before if before[p] != after[p]] in ([], ["provenance.json"])
 
 
-@pytest.mark.parametrize(("strategy", "more"), [("pc_darts", ["--partial-channels", "2", "--warmup-epochs", "1"]),
-                                                ("random_search", ["--max-candidates", "2"])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [
+        ("pc_darts", ["--partial-channels", "2", "--warmup-epochs", "1"]),
+        ("random_search", ["--max-candidates", "2"]),
+        ("evolution", ["--max-candidates", "4", "--population", "3"]),
+    ],
+)
 def test_other_strategies_run_the_same_way(strategy, more, arguments, tmp_path):
     out = tmp_path / "run"
     assert search_command(strategy, [*arguments, *more, "--no-baseline", "--out", str(out)]) == 0

@@ -23,7 +23,7 @@ from evaluators.trial import CandidateTrial, candidate_key
 from searchspaces import Architecture, build_space
 from searchspaces.autofas import AutoFas
 from searchspaces.errors import ConfigError, DivergenceError
-from strategies import DARTS, PCDARTS, CollapseGuard, RandomSearch
+from strategies import DARTS, PCDARTS, CollapseGuard, Evolution, RandomSearch
 from strategies.record import CandidateLog, SearchLog
 
 from ..faces import texture_data
@@ -226,7 +226,7 @@ def test_lightning_evaluators_of_nni_work_too(tmp_path):
         run(DARTS(order="second"))
 
 
-def random_search(task, folder, stop_after=None, finished=None):
+def random_search(task, folder, stop_after=None, strategy=None):
     log = CandidateLog(folder)
     finished = log.restore()
 
@@ -236,12 +236,38 @@ def random_search(task, folder, stop_after=None, finished=None):
         log.add(choices, metrics, seconds)
 
     trial = CandidateTrial(task, WeightSchedule(1, 8), 0, finished=finished, on_result=add, accelerator="cpu")
-    strategy = RandomSearch(max_candidates=4, seed=0)
+    strategy = strategy or RandomSearch(max_candidates=4, seed=0)
     strategy(
         RawFormatModelSpace.from_model(build_space("autofas", **OPTIONS), trial.evaluator()),
         SequentialExecutionEngine(),
     )
     return strategy, log
+
+
+def evolution():
+    return Evolution(population=3, tournament=2, mutation=0.2, max_candidates=8, seed=0)
+
+
+def test_evolution_changes_copies_of_good_candidates_and_resumes_equal(task, tmp_path):
+    _, whole = random_search(task, tmp_path / "whole", strategy=evolution())
+    with pytest.raises(InterruptedError):
+        random_search(task, tmp_path / "cut", stop_after=5, strategy=evolution())
+    resumed, log = random_search(task, tmp_path / "cut", strategy=evolution())
+    assert [(e["choices"], e["metrics"]) for e in log.entries] == [(e["choices"], e["metrics"]) for e in whole.entries]
+    assert resumed.candidates == len(log.entries) == 8
+    choices = [entry["choices"] for entry in log.entries]
+    changed = [
+        [sum(child[label] != member[label] for label in child) for member in choices[max(0, n - 3) : n]]
+        for n, child in enumerate(choices)
+    ]
+    assert all(1 <= min(row) <= 6 for row in changed[3:])  # of 12 labels, each drawn anew with probability 0.2
+    assert len({candidate_key(choice) for choice in choices}) == 8
+
+
+@pytest.mark.parametrize("options", [{"tournament": 9}, {"mutation": 0.0}, {"tournament": 0}])
+def test_wrong_evolution(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        Evolution(**options)
 
 
 def test_random_search_resumes_with_the_finished_candidates(task, tmp_path):

@@ -1,0 +1,122 @@
+"""Budgets from the command line: ``--macs-budget 30M``, ``--params-budget 60%``, ``--latency-budget 2.5``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from searchspaces.errors import ConfigError
+
+from .options import SearchOptions
+
+if TYPE_CHECKING:
+    from strategies.cost import Budget, CostTable
+
+# option -> what it limits
+LIMITS = {"macs_budget": "macs", "params_budget": "parameters", "latency_budget": "latency_ms"}
+UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+AMOUNT = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?) *(%|[kmg]?)", re.IGNORECASE)
+
+
+def build_budget(options: SearchOptions) -> Budget | None:
+    """The budget that the options ask for, checked; None if they ask for none.
+
+    Raises:
+        ConfigError: for a budget that cannot be read, or that no network of the space keeps.
+    """
+    given = {name: value for option, name in LIMITS.items() if (value := getattr(options, option)) is not None}
+    if options.device_profile and "latency_ms" not in given:
+        raise ConfigError("device_profile is for a latency_budget: give one, or leave it out.")
+    if not given:
+        return None
+    from strategies.cost import Budget
+
+    parsed = {name: parse_amount(text, option_of(name)) for name, text in given.items()}
+    table = build_table(options, tuple(given))
+    largest = {name: ends[1] for name, ends in table.range().items()}
+    limits = {name: value * largest[name] if relative else value for name, (value, relative) in parsed.items()}
+    budget = Budget(table, limits, options.cost_weight)
+    budget.check()
+    return budget
+
+
+def option_of(name: str) -> str:
+    """The option that limits a cost."""
+    return next(option for option, limited in LIMITS.items() if limited == name)
+
+
+def parse_amount(text: str, option: str) -> tuple[float, bool]:
+    """A number, or a share of the space's largest network: its value and whether it is a share.
+
+    Raises:
+        ConfigError: naming the option.
+
+    >>> parse_amount("1.5M", "macs_budget"), parse_amount("60%", "macs_budget")
+    ((1500000.0, False), (0.6, True))
+    """
+    match = AMOUNT.fullmatch(str(text).strip())
+    try:
+        number = float(match[1]) if match else 0.0
+    except ValueError:
+        number = 0.0
+    relative = bool(match and match[2] == "%")
+    if not match or number <= 0 or (relative and number > 100):
+        raise ConfigError(f"{option} is {text!r}; write a number above 0, such as 30M or 2.5, or a share such as 60%.")
+    return (number / 100, True) if relative else (number * UNITS[match[2].lower()], False)
+
+
+def build_table(options: SearchOptions, names: tuple[str, ...]) -> CostTable:
+    """Costs of the networks that would be trained."""
+    from searchspaces import build_space
+    from strategies.cost import CostTable
+
+    space_options = {**options.space_options, **options.train_options}
+    return CostTable(build_space(options.space, **space_options), costs_of(options, space_options, names))
+
+
+def costs_of(
+    options: SearchOptions, space_options: Mapping[str, Any], names: tuple[str, ...]
+) -> Callable[[Mapping[str, Any]], dict[str, float]]:
+    """A function from choices to the costs with these names, by counting or by the device profile."""
+    from hardware.counters import count, count_parameters
+    from searchspaces import Architecture
+
+    predict = latency_of(options) if "latency_ms" in names else None
+
+    def costs(choices: Mapping[str, Any]) -> dict[str, float]:
+        architecture = Architecture(options.space, space_options, choices)
+        network, size = architecture.build(), architecture.input_size
+        found: dict[str, float] = {}
+        for name in names:
+            if name == "macs":
+                found[name] = count(network, size)
+            elif name == "parameters":
+                found[name] = count_parameters(network, size)["stored"]
+            elif predict:
+                found[name] = predict(network, size)
+        return found
+
+    return costs
+
+
+def latency_of(options: SearchOptions) -> Callable[[Any, tuple[int, ...]], float]:
+    """Milliseconds of a network on the device of the profile.
+
+    Raises:
+        ConfigError: if no profile is named.
+    """
+    if not options.device_profile:
+        raise ConfigError("latency_budget needs a device: --device-profile FILE, as python -m hardware.fit writes it.")
+    from hardware.devices import find_profile
+    from hardware.kernels import features_of
+    from hardware.latency import LatencyModel
+
+    model = LatencyModel.load(find_profile(options.device_profile))
+    if model.space != options.space:
+        model = model.transferred(options.space)  # what is known of the kernels carries over
+
+    def milliseconds(network: Any, size: tuple[int, ...]) -> float:
+        return float(model.predict(features_of(options.space, [(network.eval(), size)])).ms[0])
+
+    return milliseconds

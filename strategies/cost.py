@@ -1,0 +1,327 @@
+"""What a network costs as a function of the architecture parameters, and the best network within a budget.
+
+The cost of our spaces is a sum: a fixed part, and a part for each choice. `CostTable` holds these parts, taken as
+differences between whole networks that are counted (or whose latency a device profile predicts). From it follow
+
+- the expected cost of a supernet, differentiable by the architecture parameters (ProxylessNAS, Cai et al., ICLR 2019,
+  Eq. 5, where the cost is a latency), equal to the true cost where the parameters are one-hot;
+- the most likely network that keeps a budget (`best_within`).
+
+NNI's own profiler penalty has no gradient, so its searches never feel it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from searchspaces.autofas import AutoFas
+from searchspaces.cells import EDGES_KEPT, INPUTS, edges
+from searchspaces.errors import ConfigError
+from searchspaces.pta import Pta
+
+from .branches import MODES, MixedBlock
+from .supernet import MixedCell
+
+Choices = Mapping[str, Any]
+Costs = dict[str, float]  # by the name of what is limited: macs, parameters, latency_ms
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to decide one group of choices: what it costs above the fixed part, and its log-probability."""
+
+    choices: dict[str, Any]
+    cost: tuple[float, ...]
+    score: float = 0.0
+
+
+class CostTable:
+    """The additive costs of all networks of a space.
+
+    Args:
+        space: an AutoFas or a Pta with the options of the network whose cost is meant.
+        cost_of: the costs of the network with these choices; called once for every part of the table.
+
+    Raises:
+        ConfigError: if the space is none whose costs are known to be a sum.
+    """
+
+    def __init__(self, space: Any, cost_of: Callable[[Choices], Costs]) -> None:
+        self.cost_of, self.space = cost_of, space
+        if isinstance(space, Pta):
+            self._measure_blocks()
+        elif isinstance(space, AutoFas):
+            self._measure_cells()
+        else:
+            raise ConfigError(
+                "A budget needs a space whose cost is known to be a sum over its choices: autofas or pta. "
+                f"{type(space).__name__} is neither."
+            )
+
+    def _parts(self, base: Choices, changes: Mapping[Any, Choices]) -> dict[Any, tuple[float, ...]]:
+        """What each change of the base network costs."""
+        start = self.cost_of(base)
+        self.names = tuple(start)
+        found = {}
+        for key, change in changes.items():
+            costs = self.cost_of({**base, **change})
+            found[key] = tuple(costs[name] - start[name] for name in self.names)
+        self._start = tuple(start[name] for name in self.names)
+        return found
+
+    def _measure_blocks(self) -> None:
+        labels = [f"block_{number}" for number in range(1, len(self.space.blocks) + 1)]
+        base = dict.fromkeys(labels, MODES[0])
+        changes = {(label, mode): {label: mode} for label in labels for mode in MODES}
+        self.parts = self._parts(base, changes)
+        self.fixed = self._start
+
+    def _measure_cells(self) -> None:
+        """A part for each cell type, each source being an input of the cell or not, and each operation.
+
+        The operations of one edge cost the same wherever it leads, and all edges from inputs have the same stride.
+        """
+        self.operations = [name for name in self.space.operations if name != "none"]
+        nodes, cells = range(INPUTS, INPUTS + self.space.nodes), self.space.cell_names
+        base: dict[str, Any] = {}
+        for cell in cells:
+            for node in nodes:
+                base |= {f"{cell}/input_{node}": [0, 1]}
+                base |= {f"{cell}/op_{node}_{slot}": self.operations[0] for slot in range(EDGES_KEPT)}
+        changes: dict[Any, Choices] = {}
+        last = nodes[-1]
+        for cell in cells:
+            for operation in self.operations:
+                changes[cell, True, operation] = {f"{cell}/op_{last}_1": operation}
+                if last > INPUTS:  # an edge between nodes in place of one from an input
+                    changes[cell, False, operation] = {
+                        f"{cell}/input_{last}": [0, last - 1],
+                        f"{cell}/op_{last}_1": operation,
+                    }
+        self.parts = self._parts(base, changes)
+        self.fixed = self._start
+
+    def part(self, cell: str, source: int, operation: str) -> tuple[float, ...]:
+        """What an operation on a kept edge costs, above the base network's edge in its place."""
+        return self.parts[cell, source < INPUTS, operation]
+
+    # ---- one network
+
+    def groups(self, modules: Iterable[Any] = ()) -> list[list[Option]]:
+        """Groups of options of which a network takes one each: the modes of a block, or the edges into a node.
+
+        Args:
+            modules: supernet modules that tell how likely each option is; without them all scores are 0.
+        """
+        if isinstance(self.space, Pta):
+            found = {module.label: module for module in modules}
+            labels = dict.fromkeys(label for label, _ in self.parts)
+            return [[self._mode(label, mode, found.get(label)) for mode in MODES] for label in labels]
+        cells = {module.name: module for module in modules}
+        return [
+            self._edges_into(cell, node, cells.get(cell))
+            for cell in self.space.cell_names
+            for node in range(INPUTS, INPUTS + self.space.nodes)
+        ]
+
+    def _mode(self, label: str, mode: str, module: MixedBlock | None) -> Option:
+        score = 0.0 if module is None else float(module.probabilities().detach()[MODES.index(mode)].log())
+        return Option({label: mode}, self.parts[label, mode], score)
+
+    def _edges_into(self, cell: str, node: int, module: MixedCell | None) -> list[Option]:
+        """The score of two edges with their operations is the sum of the logarithms of what `derive_cell` compares,
+        so that the best option without a budget is the cell that it derives."""
+        scores = _log_strengths(module, node, self.operations) if module else None
+        options = []
+        for pair in combinations(range(node), EDGES_KEPT):
+            for names in product(self.operations, repeat=EDGES_KEPT):
+                kept = list(zip(pair, names, strict=True))
+                costs = [self.part(cell, source, name) for source, name in kept]
+                choices: dict[str, Any] = {f"{cell}/input_{node}": list(pair)}
+                choices |= {f"{cell}/op_{node}_{slot}": name for slot, name in enumerate(names)}
+                score = sum(scores[source, name] for source, name in kept) if scores else 0.0
+                options.append(Option(choices, tuple(map(sum, zip(*costs, strict=True))), score))
+        return options
+
+    def cost(self, choices: Choices) -> Costs:
+        """The costs of one network: what counting it would give.
+
+        Raises:
+            KeyError: if these are no choices of the space.
+        """
+        total = list(self.fixed)
+        for part in self._kept(choices):
+            total = [a + b for a, b in zip(total, part, strict=True)]
+        return dict(zip(self.names, total, strict=True))
+
+    def _kept(self, choices: Choices) -> list[tuple[float, ...]]:
+        if isinstance(self.space, Pta):
+            return [self.parts[label, choices[label]] for label in dict.fromkeys(label for label, _ in self.parts)]
+        return [
+            self.part(cell, source, choices[f"{cell}/op_{node}_{slot}"])
+            for cell in self.space.cell_names
+            for node in range(INPUTS, INPUTS + self.space.nodes)
+            for slot, source in enumerate(choices[f"{cell}/input_{node}"])
+        ]
+
+    def range(self) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest cost of a network of the space, by name."""
+        ends = {}
+        for index, name in enumerate(self.names):
+            groups = [[option.cost[index] for option in group] for group in self.groups()]
+            ends[name] = (
+                self.fixed[index] + sum(map(min, groups)),
+                self.fixed[index] + sum(map(max, groups)),
+            )
+        return ends
+
+    # ---- a supernet
+
+    def expected(self, modules: Sequence[Any]) -> Tensor:
+        """Expected costs ``(names,)`` of a supernet, differentiable by its architecture parameters.
+
+        A block: the sum over its modes of probability times cost. A node of a cell keeps two of its edges; edge e is
+        kept with ``2 s_e / sum s``, where ``s_e`` is its weight (of edge normalisation, else 1) times the probability
+        that it is not ``none``, and then has an operation o with ``p_eo / (1 - p_e,none)``. Where the parameters are
+        one-hot (two edges of a node have an operation, all others ``none``) that is the cost of the derived network;
+        elsewhere it relaxes the choice of the two strongest edges.
+        """
+        total = torch.tensor(self.fixed, dtype=torch.float64)
+        for module in modules:
+            expect = self._expected_block if isinstance(module, MixedBlock) else self._expected_cell
+            total = total + expect(module)
+        return total
+
+    def _expected_block(self, module: MixedBlock) -> Tensor:
+        costs = torch.tensor([self.parts[module.label, mode] for mode in MODES], dtype=torch.float64)
+        return module.probabilities().cpu().double() @ costs
+
+    def _expected_cell(self, module: MixedCell) -> Tensor:
+        allowed = [module.candidates.index(name) for name in self.operations]
+        probabilities = module.probabilities().cpu().double()[:, allowed]  # (edges, operations)
+        strengths = module.edge_weights().cpu().double() * probabilities.sum(dim=1)
+        pairs = edges(module.nodes)
+        costs = torch.tensor(
+            [[self.part(module.name, source, name) for name in self.operations] for source, _ in pairs],
+            dtype=torch.float64,
+        )  # (edges, operations, names)
+        # p_eo / (1 - p_e,none), defined also where both vanish
+        given_kept = module.alpha[:, allowed].cpu().double().softmax(dim=1)
+        of_edge = given_kept.unsqueeze(-1).mul(costs).sum(dim=1)
+        targets = torch.tensor([target for _, target in pairs])
+        sums = torch.zeros(INPUTS + module.nodes, dtype=torch.float64).index_add(0, targets, strengths)
+        return (EDGES_KEPT * strengths / sums[targets]) @ of_edge
+
+
+def _log_strengths(module: MixedCell, node: int, operations: Sequence[str]) -> dict[tuple[int, str], float]:
+    """Logarithm of weight times edge weight of each edge into a node, by source and operation."""
+    probabilities, weights = module.probabilities().detach().cpu().double(), module.edge_weights().detach().cpu()
+    return {
+        (source, name): float((probabilities[index, module.candidates.index(name)] * weights[index].double()).log())
+        for index, (source, target) in enumerate(edges(module.nodes))
+        if target == node
+        for name in operations
+    }
+
+
+def best_within(groups: Sequence[Sequence[Option]], budget: Sequence[float]) -> dict[str, Any] | None:
+    """The options, one of each group, with the largest total score whose costs add up to no more than the budget.
+
+    Exact: partial sums are kept unless another one costs no more in anything and scores no less.
+
+    Args:
+        budget: one limit for each entry of an option's cost, above the fixed part.
+
+    Returns:
+        The choices, or None if even the cheapest options cost more. Ties go to the earlier option.
+    """
+    rest = [[min(option.cost[i] for option in group) for group in groups] for i in range(len(budget))]
+    partial: list[Option] = [Option({}, (0.0,) * len(budget))]
+    for number, group in enumerate(groups):
+        ahead = [sum(costs[number + 1 :]) for costs in rest]  # what the later groups cost at the least
+        sums = (_join(before, option) for before in partial for option in group)
+        slack = [1e-9 * max(1.0, abs(limit)) for limit in budget]
+        fitting = [
+            each
+            for each in sums
+            if all(c + a <= b + s for c, a, b, s in zip(each.cost, ahead, budget, slack, strict=True))
+        ]
+        partial = _undominated(fitting)
+    return dict(max(partial, key=lambda option: option.score).choices) if partial else None
+
+
+def _join(before: Option, option: Option) -> Option:
+    cost = tuple(a + b for a, b in zip(before.cost, option.cost, strict=True))
+    return Option({**before.choices, **option.choices}, cost, before.score + option.score)
+
+
+def _undominated(options: Iterable[Option]) -> list[Option]:
+    kept: list[Option] = []
+    for option in sorted(options, key=lambda each: (each.cost, -each.score)):
+        if not any(
+            other.score >= option.score and all(a <= b for a, b in zip(other.cost, option.cost, strict=True))
+            for other in kept
+        ):
+            kept.append(option)
+    return kept
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits on a network's costs, how a search is steered to them, and how its result is made to keep them.
+
+    Attributes:
+        table: costs of the space's networks, at the options of the network that is trained.
+        limits: by name of the cost.
+        weight: of the penalty in the architecture's loss.
+    """
+
+    table: CostTable
+    limits: Mapping[str, float]
+    weight: float = 1.0
+
+    def penalty(self, modules: Sequence[Any]) -> Tensor:
+        """``weight * sum over the limits of max(0, expected / limit - 1)``, a scalar: ProxylessNAS' expected cost,
+        felt only above the budget, so that a network within it is judged by its error alone."""
+        expected = self.table.expected(modules)
+        over = [torch.relu(expected[self.table.names.index(name)] / limit - 1) for name, limit in self.limits.items()]
+        return self.weight * torch.stack(over).sum()
+
+    def keeps(self, choices: Choices) -> bool:
+        """Whether a network keeps all limits."""
+        cost = self.table.cost(choices)
+        return all(cost[name] <= limit * (1 + 1e-9) for name, limit in self.limits.items())
+
+    def derive(self, modules: Sequence[Any]) -> dict[str, Any]:
+        """The most likely network that keeps the limits; without need of them it is the usual one.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        inside = [self.limits.get(name, float("inf")) for name in self.table.names]
+        above = [limit - fixed for limit, fixed in zip(inside, self.table.fixed, strict=True)]
+        found = best_within(self.table.groups(modules), above)
+        if found is None:
+            raise ConfigError("No network of the space keeps all limits of the budget together.")
+        return found
+
+    def check(self) -> None:
+        """Refuse limits that no network of the space keeps.
+
+        Raises:
+            ConfigError: naming the smallest network's cost.
+        """
+        for name, (smallest, largest) in self.table.range().items():
+            limit = self.limits.get(name)
+            if limit is not None and limit < smallest:
+                raise ConfigError(
+                    f"No network of the space has {name} of at most {limit:,.6g}: the smallest has {smallest:,.6g}, "
+                    f"the largest {largest:,.6g}. Raise the budget, or choose a narrower space with train_options."
+                )
+        self.derive(())

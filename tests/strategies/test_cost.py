@@ -1,0 +1,188 @@
+"""The cost of a supernet: exact for every network, differentiable, and kept by what a search returns."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hardware.counters import count, count_parameters
+from searchspaces import Architecture, build_space
+from searchspaces.errors import ConfigError
+from searchspaces.pta import CONFIGURATIONS, choices_of
+from strategies import DARTS, PCDARTS, GumbelSinglePath
+from strategies.branches import MODES
+from strategies.cost import Budget, CostTable, Option, best_within
+from strategies.paths import random_choices
+from strategies.stand_in import StandIn
+
+SPACES = {
+    "autofas": {"channels": 8, "layout": "RRN", "image_size": 25, "nodes": 3},
+    "pta": {"width": 0.1, "image_size": 32},
+}
+STRATEGIES = [
+    ("autofas", DARTS()),
+    ("autofas", PCDARTS(partial_channels=2)),
+    ("pta", DARTS()),
+    ("pta", GumbelSinglePath()),
+]
+
+
+def counted(space, choices):
+    architecture = Architecture(space, SPACES[space], choices)
+    network, size = architecture.build(), architecture.input_size
+    return {"macs": count(network, size), "parameters": count_parameters(network, size)["stored"]}
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return {
+        name: CostTable(build_space(name, **options), lambda choices, name=name: counted(name, choices))
+        for name, options in SPACES.items()
+    }
+
+
+def modules_of(space, strategy):
+    supernet = strategy.mutate_model(build_space(space, **SPACES[space]))
+    found = [module for module in supernet.modules() if isinstance(module, StandIn)]
+    named = {getattr(module, "name", None) or module.label: module for module in found}
+    return list(named.values())
+
+
+def alphas_of(modules):
+    return [parameter for module in modules for parameter in module.arch_parameters()]
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_the_table_gives_what_counting_gives(space, tables):
+    random, declared = np.random.RandomState(0), build_space(space, **SPACES[space])
+    points = [choices_of(c) for c in CONFIGURATIONS] if space == "pta" else []
+    points += [random_choices(declared, random) for _ in range(12)]
+    for choices in points:
+        assert tables[space].cost(choices) == counted(space, choices)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_the_range_is_that_of_all_networks(space, tables):
+    random, declared = np.random.RandomState(1), build_space(space, **SPACES[space])
+    costs = [tables[space].cost(random_choices(declared, random))["macs"] for _ in range(300)]
+    smallest, largest = tables[space].range()["macs"]
+    assert smallest <= min(costs) and max(costs) <= largest
+    if space == "pta":
+        assert {smallest, largest} == {counted(space, choices_of(c))["macs"] for c in ("LLL", "BBB")}
+
+
+def test_one_hot_parameters_cost_what_the_network_costs(tables):
+    random = np.random.RandomState(0)
+    for _ in range(5):
+        modules = modules_of("autofas", DARTS())
+        choices = random_choices(build_space("autofas", **SPACES["autofas"]), random)
+        for module in modules:
+            alpha = torch.full_like(module.alpha, -60.0)
+            for index, (source, target) in enumerate(module.pairs):
+                sources = choices[f"{module.name}/input_{target}"]
+                name = "none"
+                if source in sources:
+                    name = choices[f"{module.name}/op_{target}_{sources.index(source)}"]
+                alpha[index, module.candidates.index(name)] = 60.0
+            module.alpha.data = alpha
+        expected = tables["autofas"].expected(modules).tolist()
+        assert expected == pytest.approx(list(counted("autofas", choices).values()), rel=1e-9)
+    for configuration in ("LHB", "HHH"):
+        modules = modules_of("pta", DARTS())
+        for module in modules:
+            mode = choices_of(configuration)[module.label]
+            module.alpha.data = 60.0 * torch.tensor([float(mode == other) for other in MODES])
+        expected = tables["pta"].expected(modules).tolist()
+        assert expected == pytest.approx(list(counted("pta", choices_of(configuration)).values()), rel=1e-9)
+
+
+def test_expected_cost_of_blocks_is_the_mean_over_all_configurations(tables):
+    torch.manual_seed(0)
+    modules = modules_of("pta", DARTS())
+    for module in modules:
+        module.alpha.data = torch.randn(3)
+    rows = {module.label: dict(zip(MODES, module.probabilities().tolist(), strict=True)) for module in modules}
+    mean = sum(
+        math.prod(rows[label][mode] for label, mode in choices_of(c).items()) * counted("pta", choices_of(c))["macs"]
+        for c in CONFIGURATIONS
+    )
+    assert float(tables["pta"].expected(modules)[0].detach()) == pytest.approx(mean, rel=1e-6)
+
+
+@pytest.mark.parametrize(("space", "strategy"), STRATEGIES)
+def test_gradient_against_finite_differences(space, strategy, tables):
+    torch.manual_seed(0)
+    modules = modules_of(space, strategy)
+    for alpha in alphas_of(modules):
+        alpha.data = torch.randn_like(alpha, dtype=torch.float64)
+    start = float(tables[space].expected(modules)[0].detach())
+    budget = Budget(tables[space], {"macs": 0.7 * start}, weight=2.0)
+    penalty = budget.penalty(modules)
+    assert float(penalty.detach()) == pytest.approx(2 * (1 / 0.7 - 1))
+    gradients = torch.autograd.grad(penalty, alphas_of(modules))
+    assert any(gradient.abs().max() > 0 for gradient in gradients)
+    for alpha, gradient in zip(alphas_of(modules), gradients, strict=True):
+        for place in list(np.ndindex(*alpha.shape))[:: max(1, alpha.numel() // 7)]:
+            sides = []
+            for step in (1e-5, -1e-5):
+                alpha.data[place] += step
+                sides.append(float(budget.penalty(modules).detach()))
+                alpha.data[place] -= step
+            assert float(gradient[place]) == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize(("space", "strategy"), STRATEGIES)
+def test_a_network_within_its_budget_feels_nothing(space, strategy, tables):
+    modules = modules_of(space, strategy)
+    largest = tables[space].range()["macs"][1]
+    assert float(Budget(tables[space], {"macs": largest}).penalty(modules).detach()) == 0
+
+
+@pytest.mark.parametrize(("space", "strategy"), STRATEGIES)
+def test_without_need_the_usual_network_is_derived_and_else_the_likeliest_that_fits(space, strategy, tables):
+    torch.manual_seed(3)
+    modules, table = modules_of(space, strategy), tables[space]
+    for alpha in alphas_of(modules):
+        alpha.data = torch.randn_like(alpha)
+    usual = {key: value for module in modules for key, value in module.export({}).items()}
+    smallest, largest = table.range()["macs"]
+    assert Budget(table, {"macs": largest}).derive(modules) == usual
+    for share in (0.0, 0.2, 0.5, 0.8):
+        budget = Budget(table, {"macs": smallest + share * (largest - smallest)})
+        found = budget.derive(modules)
+        assert budget.keeps(found) and counted(space, found)["macs"] <= budget.limits["macs"]
+
+
+def test_the_search_for_the_best_options_is_exact():
+    random = np.random.default_rng(0)
+    for _ in range(30):
+        groups = [
+            [
+                Option({f"g{g}": n}, tuple(random.integers(0, 20, 2).tolist()), float(random.normal()))
+                for n in range(random.integers(2, 5))
+            ]
+            for g in range(4)
+        ]
+        budget = random.integers(5, 50, 2).tolist()
+        fitting = [
+            (sum(o.score for o in pick), {k: v for o in pick for k, v in o.choices.items()})
+            for pick in itertools.product(*groups)
+            if all(sum(o.cost[i] for o in pick) <= budget[i] for i in range(2))
+        ]
+        best = max(fitting, key=lambda each: each[0])[1] if fitting else None
+        assert best_within(groups, budget) == best
+
+
+def test_budgets_that_no_network_keeps_are_refused(tables):
+    table = tables["pta"]
+    smallest = table.range()["macs"][0]
+    with pytest.raises(ConfigError, match="the smallest has") as error:
+        Budget(table, {"macs": 0.5 * smallest}).check()
+    assert f"{smallest:,.6g}" in str(error.value)
+    Budget(table, {"macs": smallest}).check()
+    with pytest.raises(ConfigError, match="autofas or pta"):
+        CostTable(torch.nn.Identity(), dict)

@@ -103,6 +103,16 @@ def test_a_runtime_that_cannot_be_imported_is_told(architecture: Path) -> None:
     assert row.error is not None and "Cannot import the runtime" in row.error
 
 
+def save_weights(architecture: Path) -> dict[str, torch.Tensor]:
+    """Weights beside an architecture, as a run folder holds them."""
+    from safetensors.torch import save_file
+
+    trained = Architecture.load(architecture).build(seed=5).state_dict()
+    path = architecture.parent / "weights.safetensors"
+    save_file({name: value.contiguous() for name, value in trained.items()}, path)
+    return trained
+
+
 def test_a_file_that_differs_is_refused_as_float32_only(architecture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.hardware.fake_runtimes.RUNTIME", Wrong())
     monkeypatch.setattr("hardware.runtimes.memory.peak_memory", lambda *_: None)

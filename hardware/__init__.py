@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from searchspaces.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .cliffs import find_cliffs
     from .counters import CONVENTIONS, activation_bytes, count, count_parameters, profile_model, register_layer
     from .deploy import deploy_network
     from .device import this_device
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .tiers import make_tiers, pick, write_tiers
 
 _HOMES = {
+    "find_cliffs": "cliffs",
     "CONVENTIONS": "counters",
     "activation_bytes": "counters",
     "count": "counters",
@@ -68,6 +70,7 @@ __all__ = [
     "deploy_network",
     "export_slim",
     "export_switchable",
+    "find_cliffs",
     "get_runtime",
     "kernels_of",
     "make_tiers",

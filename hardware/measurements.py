@@ -23,7 +23,10 @@ from searchspaces.reference import REFERENCE_SPACES
 
 UNITS = {"latency_ms": 1.0, "latency_us": 1e-3, "latency_s": 1e3}  # column -> milliseconds
 CONDITIONS = ("device", "runtime", "threads", "dtype")  # the same in every row, or the figures do not compare
-OPTIONAL = (*CONDITIONS, "repetitions", "iqr_ms", "source")
+OPTIONAL = (
+    *(*CONDITIONS, "repetitions", "iqr_ms", "source"),
+    *("space", "version", "clock", "p25_ms", "p75_ms", "noisy"),  # as hardware.measure writes them
+)
 KERNEL_COLUMNS = ("kind", "macs", "read_bytes", "written_bytes", "weight_bytes")
 SHORTEST_MS, LONGEST_MS = 1e-5, 6e5  # ten nanoseconds, ten minutes
 

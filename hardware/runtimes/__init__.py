@@ -4,6 +4,8 @@ A runtime is a module (or any object) with the functions of `Runtime`. Built-in 
 for, because their libraries are heavy. Add your own under a name of its choice::
 
     register_runtime("myruntime")(lambda: importlib.import_module("mypackage.myruntime"))
+
+Commands find one that is not registered by its module: ``--runtime mypackage.myruntime``.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from searchspaces.errors import CostError
 from searchspaces.naming import Registry
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from .timing import Latency
 
-__all__ = ["REPETITIONS", "RUNTIMES", "WARMUP", "Runtime", "get_runtime", "register_runtime"]
+__all__ = ["REPETITIONS", "RUNTIMES", "WARMUP", "PathLike", "Runtime", "get_runtime", "register_runtime"]
 
 PathLike = str | Path
 WARMUP = 10  # untimed runs before the first timed one
@@ -28,7 +31,11 @@ REPETITIONS = 100  # timed runs
 
 
 class Runtime(Protocol):
-    """What every runtime can do; a failure of any of these is a `CostError`."""
+    """What every runtime can do; a failure of any of these is a `CostError`.
+
+    `hardware.runtimes.base.LocalRuntime` does the common part, and has what `hardware.bench` asks beyond this:
+    int8, the version, the share of slow operators.
+    """
 
     SUFFIX: str
     """How the runtime's files end, for example ``.onnx``."""
@@ -53,12 +60,27 @@ class Runtime(Protocol):
 RUNTIMES = Registry[Callable[[], object]]("runtime")
 register_runtime = RUNTIMES.register
 register_runtime("onnxruntime")(lambda: import_module("hardware.runtimes.onnxruntime"))
+register_runtime("litert")(lambda: import_module("hardware.runtimes.litert").RUNTIME)
+register_runtime("openvino")(lambda: import_module("hardware.runtimes.openvino").RUNTIME)
+register_runtime("ncnn")(lambda: import_module("hardware.runtimes.ncnn").RUNTIME)
+register_runtime("executorch")(lambda: import_module("hardware.runtimes.executorch").RUNTIME)
 
 
 def get_runtime(name: str) -> Runtime:
     """The runtime of this name, imported.
 
+    Args:
+        name: a registered name, or a module that has the functions of `Runtime` or a ``RUNTIME`` that has them,
+            written with its package.
+
     Raises:
         UnknownNameError: if there is no such runtime.
+        CostError: if a module of this name cannot be imported.
     """
-    return cast(Runtime, RUNTIMES[name]())
+    if "." not in name or name in RUNTIMES:
+        return cast(Runtime, RUNTIMES[name]())
+    try:
+        module = import_module(name)
+    except ImportError as error:
+        raise CostError(f"Cannot import the runtime {name!r}: {error}. Write it as package.module.") from error
+    return cast(Runtime, getattr(module, "RUNTIME", module))

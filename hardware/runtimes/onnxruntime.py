@@ -1,38 +1,36 @@
-"""ONNX Runtime on the CPU, float32."""
+"""ONNX Runtime on the CPU: float32 and int8."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from hardware.messages import reason
 from hardware.tracing import evaluating, example_input, run
 from searchspaces.errors import CostError
 from searchspaces.files import write_bytes
 
-from . import REPETITIONS, WARMUP
+from . import REPETITIONS, WARMUP, PathLike
+from .base import SAMPLES, TOLERANCE, Array, check_threads, compare_with_network, output_tensors, quiet
 from .timing import Latency, summarise, time_interleaved
 
 NAME = "onnxruntime"
 SUFFIX = ".onnx"
+DTYPES = ("float32", "int8")
 OPSET = 17
-TOLERANCE = 1e-4  # of the largest output; exporters stay below 1e-6 for float32
 # what torch says about its older exporter, and what that exporter says about its own insides
 LEGACY_EXPORTER = (
     "You are using the legacy TorchScript-based ONNX export",
     "The feature will be removed. Please remove usage of this function",
 )
-
-PathLike = str | Path
 
 NUMBER_TYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
@@ -54,7 +52,7 @@ def export(model: nn.Module, input_size: Sequence[int], path: PathLike) -> Path:
     """
     x = example_input(model, input_size, seed=0)
     with evaluating(model), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        outputs = _tensors(run(model, x))
+        outputs = output_tensors(run(model, x))
         names = ["output"] if len(outputs) == 1 else [f"output_{i}" for i in range(len(outputs))]
         # the newer exporter takes ten times as long and one more package for the same graph
         for message in LEGACY_EXPORTER:
@@ -69,8 +67,75 @@ def export(model: nn.Module, input_size: Sequence[int], path: PathLike) -> Path:
         return write_bytes(path, file.read_bytes())
 
 
+def export_int8(model: nn.Module, input_size: Sequence[int], path: PathLike, calibration: Sequence[Array]) -> Path:
+    """The same, quantised after training: QuantizeLinear and DequantizeLinear around each operator (QDQ).
+
+    Weights are int8 with a scale for each output channel, activations uint8; inputs and outputs stay float32.
+
+    Args:
+        model: the network.
+        input_size: channels, height, width.
+        path: where to write.
+        calibration: inputs that show the ranges, (1, C, H, W) float32 each.
+
+    Raises:
+        CostError: as `export` does, or if the network cannot be quantised.
+    """
+    from onnxruntime import quantization
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain = export(model, input_size, Path(folder) / "float.onnx")
+        prepared, file = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        try:
+            with quiet():
+                quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+                quantization.quantize_static(
+                    prepared,
+                    file,
+                    _reader(quantization.CalibrationDataReader, calibration),
+                    quant_format=quantization.QuantFormat.QDQ,
+                    per_channel=True,
+                    activation_type=quantization.QuantType.QUInt8,
+                    weight_type=quantization.QuantType.QInt8,
+                )
+        except Exception as error:
+            kind = type(model).__name__
+            raise CostError(f"ONNX Runtime's quantiser cannot make {kind} int8: {reason(error)}") from error
+        return write_bytes(path, file.read_bytes())
+
+
+def version() -> str:
+    """The version of ONNX Runtime."""
+    return str(ort.__version__)
+
+
+def load(path: PathLike, threads: int) -> LoadedSession:
+    """Load a file with one input, of fixed size."""
+    return LoadedSession(path, threads)
+
+
+class LoadedSession:
+    """A session as a `hardware.runtimes.base.LoadedFile`."""
+
+    def __init__(self, path: PathLike, threads: int) -> None:
+        self.session = _session(path, threads)
+        entry = self.session.get_inputs()[0]
+        self.name, self.kind = entry.name, NUMBER_TYPES[entry.type]
+        self.input_shape = tuple(fixed_shape(entry.shape, None) or ())
+        self.results: list[Any] = []
+
+    def feed(self, x: Array) -> None:
+        self.x = x.astype(self.kind)
+
+    def invoke(self) -> None:
+        self.results = self.session.run(None, {self.name: self.x})
+
+    def outputs(self) -> list[Array]:
+        return self.results
+
+
 def check(
-    model: nn.Module, path: PathLike, input_size: Sequence[int], *, samples: int = 3, tolerance: float = TOLERANCE
+    model: nn.Module, path: PathLike, input_size: Sequence[int], *, samples: int = SAMPLES, tolerance: float = TOLERANCE
 ) -> float:
     """Run the ONNX file and the model on the same random inputs.
 
@@ -87,27 +152,8 @@ def check(
     Raises:
         CostError: if the file cannot be run, or its outputs differ by more than the tolerance.
     """
-    session = _session(path, threads=1)
-    name = session.get_inputs()[0].name
-    worst = 0.0
-    for seed in range(samples):
-        x = example_input(model, input_size, seed=seed + 1)
-        with evaluating(model):
-            expected = [tensor.detach().cpu().double().numpy() for tensor in _tensors(run(model, x))]
-        actual = _run(session, {name: x.cpu().numpy()}, path)
-        if [e.shape for e in expected] != [a.shape for a in actual]:
-            sizes = [[list(array.shape) for array in arrays] for arrays in (actual, expected)]
-            raise CostError(f"{path} gives outputs of sizes {sizes[0]}, but the network {sizes[1]}: export it again.")
-        for want, got in zip(expected, actual, strict=True):
-            difference = float(np.abs(want - got).max(initial=0.0))
-            scale = float(np.abs(want).max(initial=0.0))
-            if not difference <= tolerance * scale:  # also true for NaN
-                raise CostError(
-                    f"{path} differs from the network by {difference:.3g} where the largest output is {scale:.3g}; "
-                    f"allowed is {tolerance:g} of it. Export it again from the same weights."
-                )
-            worst = max(worst, difference)
-    return worst
+    inputs = [example_input(model, input_size, seed=seed + 1) for seed in range(samples)]
+    return compare_with_network(model, _outputs(path), inputs, path, tolerance).largest
 
 
 def measure(
@@ -145,8 +191,7 @@ def measure_interleaved(
     Raises:
         CostError: if a file cannot be loaded or run.
     """
-    if threads < 1:
-        raise CostError(f"Cannot measure with {threads} threads: it takes at least 1.")
+    check_threads(threads)
     sessions = [_session(path, threads) for path in paths]
     feeds = [_random_inputs(session, path, input_size) for session, path in zip(sessions, paths, strict=True)]
     for session, feed, path in zip(sessions, feeds, paths, strict=True):
@@ -190,6 +235,19 @@ def _run(session: Any, feed: dict[str, Any], path: PathLike) -> list[Any]:
         raise CostError(f"ONNX Runtime cannot run {path}: {reason(error)}") from error
 
 
+def _outputs(path: PathLike) -> Callable[[Array], list[Array]]:
+    """An ONNX file as a function from its first input to its outputs."""
+    session = _session(path, threads=1)
+    name = session.get_inputs()[0].name
+    return lambda x: _run(session, {name: x}, path)
+
+
+def _reader(base: Any, calibration: Sequence[Array]) -> Any:
+    """Calibration inputs in the shape that ONNX Runtime asks for: a feed at a time, None at the end."""
+    feeds = iter([{"input": x} for x in calibration])
+    return type("Reader", (base,), {"get_next": lambda self: next(feeds, None)})()
+
+
 def _random_inputs(session: Any, path: PathLike, input_size: Sequence[int] | None) -> dict[str, Any]:
     """A random value for each input of a session; an open batch axis becomes 1."""
     generator = np.random.default_rng(0)
@@ -217,7 +275,3 @@ def fixed_shape(shape: Sequence[Any], input_size: Sequence[int] | None) -> list[
     elif known and known[0] is None:
         known[0] = 1
     return None if None in known else [size for size in known if size is not None]
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

@@ -1,0 +1,277 @@
+"""Operators that a runtime executes far slower than their arithmetic, or not in its fast kernels at all.
+
+A lint before exporting: one forward pass is watched, and each operator is held against `RULES`. The rules were found
+by exporting and timing each operator (docs/runtimes.md says with which versions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from .tracing import evaluating, example_input, run
+
+Arguments = Mapping[str, Any]  # an operator's arguments by the names of its schema
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A kind of operator that falls off in one runtime.
+
+    Attributes:
+        runtime: the runtime's name.
+        operators: names of torch's operators (aten).
+        applies: whether these arguments of the operator fall off.
+        what: the operator in a user's words.
+        why: what happens in the runtime.
+        instead: what to use.
+        dtypes: number types of files that are hit.
+        shared: whether only an operator is hit whose input is read by an operator of another name too.
+    """
+
+    runtime: str
+    operators: tuple[str, ...]
+    applies: Callable[[Arguments], bool]
+    what: str
+    why: str
+    instead: str
+    dtypes: tuple[str, ...] = ("float32", "int8")
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Cliff:
+    """One operator of a network that falls off: the layer that runs it, and the rule's words."""
+
+    runtime: str
+    layer: str
+    operator: str
+    why: str
+    instead: str
+
+    def __str__(self) -> str:
+        return f"{self.runtime}: {self.operator} in {self.layer}: {self.why}. Use {self.instead}."
+
+
+def find_cliffs(model: nn.Module, input_size: Sequence[int], runtime: str, dtype: str = "float32") -> list[Cliff]:
+    """The operators of a network that fall off in a runtime, in order; the model is left as it was.
+
+    Args:
+        model: the network.
+        input_size: channels, height, width.
+        runtime: a runtime's name; one that no rule knows has no cliffs.
+        dtype: ``"float32"`` or ``"int8"``, of the exported file.
+
+    Raises:
+        CostError: if the model does not run on the input.
+    """
+    rules = [rule for rule in RULES if rule.runtime == runtime and dtype in rule.dtypes]
+    if not rules:
+        return []
+    watcher = _Watcher(rules)
+    handles: list[Any] = []
+    try:
+        for name, module in model.named_modules():
+            handles += watcher.attach(name or type(model).__name__, module)
+        x = example_input(model, input_size)
+        with evaluating(model), watcher:
+            run(model, x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return watcher.cliffs()
+
+
+def messages(cliffs: Sequence[Cliff]) -> list[str]:
+    """One line for each kind of cliff, with the number of its layers and the first of them."""
+    groups: dict[tuple[str, str, str, str], list[str]] = {}
+    for cliff in cliffs:
+        groups.setdefault((cliff.runtime, cliff.operator, cliff.why, cliff.instead), []).append(cliff.layer)
+    lines = []
+    for (runtime, operator, why, instead), layers in groups.items():
+        where = layers[0] if len(layers) == 1 else f"{len(layers)} places, first {layers[0]}"
+        lines.append(f"{runtime}: {operator} in {where}: {why}. Use {instead}.")
+    return lines
+
+
+@dataclass
+class _Watcher(TorchDispatchMode):
+    """Holds every operator of a forward pass against rules; knows which layer is running, and who reads which map."""
+
+    rules: Sequence[Rule]
+    found: list[tuple[Cliff, set[str] | None]] = field(default_factory=list)  # with the readers of a shared map
+    running: list[str] = field(default_factory=list)
+    readers: dict[StorageWeakRef, set[str]] = field(default_factory=dict)  # of what a storage holds now
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def cliffs(self) -> list[Cliff]:
+        """All that were found, now that all readers are known."""
+        return [cliff for cliff, readers in self.found if readers is None or len(readers) > 1]
+
+    def attach(self, name: str, module: nn.Module) -> list[Any]:
+        def before(module: nn.Module, args: Any) -> None:
+            self.running.append(name)
+
+        def after(module: nn.Module, args: Any, output: Any) -> None:
+            self.running.pop()
+
+        return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name.partition("::")[2]
+        for tensor in _tensors((args, kwargs)):
+            self.readers.setdefault(_storage(tensor), set()).add(name.rstrip("_"))
+        for rule in self.rules:
+            if name in rule.operators:
+                self._hold(rule, func, args, kwargs)
+        result = func(*args, **kwargs)
+        if not func.is_view:
+            self.readers |= {_storage(tensor): set() for tensor in _tensors(result)}  # in-place results are new maps
+        return result
+
+    def _hold(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> None:
+        arguments = {entry.name: entry.default_value for entry in func._schema.arguments}
+        arguments |= dict(zip(arguments, args, strict=False)) | kwargs
+        if rule.applies(arguments):
+            layer = self.running[-1] if self.running else "the network"
+            readers = self.readers[_storage(arguments["self"])] if rule.shared else None
+            self.found.append((Cliff(rule.runtime, layer, rule.what, rule.why, rule.instead), readers))
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())
+
+
+def _always(arguments: Arguments) -> bool:
+    return True
+
+
+def _padded(arguments: Arguments) -> bool:
+    return any(arguments["padding"])
+
+
+def _strided(arguments: Arguments) -> bool:
+    return max(arguments["stride"] or arguments["kernel_size"]) > 1
+
+
+def _average_left_out(arguments: Arguments) -> bool:
+    return _padded(arguments) and _strided(arguments) and not arguments["count_include_pad"]
+
+
+def _average_counted(arguments: Arguments) -> bool:
+    return _padded(arguments) and arguments["count_include_pad"]
+
+
+def _large_depthwise(arguments: Arguments) -> bool:
+    weight: Tensor = arguments["weight"]
+    return arguments["groups"] == weight.shape[0] > 1 and max(weight.shape[2:]) >= 7
+
+
+def _reduces_map(arguments: Arguments) -> bool:
+    """A mean over height and width that drops the two axes."""
+    axes = {axis % arguments["self"].dim() for axis in arguments["dim"] or ()}
+    return arguments["self"].dim() == 4 and axes == {2, 3} and not arguments["keepdim"]
+
+
+def _strided_view(arguments: Arguments) -> bool:
+    """A slice of the last axis by steps: a view of a map is one for each axis, and counts once."""
+    return arguments["step"] > 1 and arguments["dim"] % arguments["self"].dim() == arguments["self"].dim() - 1
+
+
+NEAREST = ("upsample_nearest2d", "_upsample_nearest_exact2d")
+PRELU = ("_prelu_kernel", "prelu")
+PAD_FIRST = "F.pad, then average pooling with padding=0"
+AVERAGE = ("avg_pool2d",)
+STRIDED = ("slice",)
+SMALLER = "two depthwise 3x3, or 5x5"
+RULES = (
+    Rule(
+        *("onnxruntime", PRELU, _always, "PReLU"),
+        "is not fused into the convolution and leaves the blocked memory layout",
+        "ReLU or ReLU6",
+    ),
+    Rule(
+        *("onnxruntime", AVERAGE, _always, "average pooling in int8"),
+        "takes several times as long as in float32",
+        "max pooling or a strided convolution, or stay with float32",
+        ("int8",),
+    ),
+    Rule(
+        *("litert", AVERAGE, _average_left_out, "strided average pooling without counting the padding"),
+        "becomes two sums outside of XNNPACK, and cannot be made int8",
+        PAD_FIRST,
+    ),
+    Rule(
+        *("litert", AVERAGE, _always, "average pooling in int8"),
+        "runs outside of XNNPACK in int8, several times slower than in float32",
+        "max pooling or a strided convolution, or stay with float32",
+        ("int8",),
+    ),
+    Rule(
+        *("litert", ("convolution",), _large_depthwise, "depthwise convolution of 7x7 or more"),
+        "takes many times what its MACs suggest: XNNPACK has no kernel of that size",
+        SMALLER,
+    ),
+    Rule(
+        *("litert", STRIDED, _strided_view, "strided view (x[:, :, ::2, ::2])"),
+        "becomes copies outside of XNNPACK, which cost more than a convolution",
+        "a convolution of that stride",
+    ),
+    Rule(
+        *("litert", PRELU, _always, "PReLU"),
+        "becomes four operators that are not fused into the convolution",
+        "ReLU or ReLU6",
+        ("float32",),
+    ),
+    Rule(
+        *("litert", PRELU, _always, "PReLU in int8"),
+        "becomes four operators, one of them outside of XNNPACK",
+        "ReLU or ReLU6",
+        ("int8",),
+    ),
+    Rule(
+        *("litert", ("relu", "relu_"), _always, "ReLU in int8 of a map that is read elsewhere too"),
+        "runs alone and outside of XNNPACK, many times slower than a depthwise convolution",
+        "ReLU6",
+        ("int8",),
+        shared=True,
+    ),
+    Rule(
+        *("executorch", AVERAGE, _average_counted, "average pooling that counts its padding"),
+        "is not taken by XNNPACK: a portable kernel runs it, hundreds of times slower",
+        "count_include_pad=False",
+    ),
+    Rule(
+        *("executorch", ("convolution",), _large_depthwise, "depthwise convolution of 7x7 or more"),
+        "takes many times what its MACs suggest: XNNPACK has no kernel of that size",
+        SMALLER,
+    ),
+    Rule(
+        *("executorch", ("mean",), _reduces_map, "mean over the map that drops its axes"),
+        "is not taken by XNNPACK: a portable kernel runs it, and the network is cut in two there",
+        "nn.AdaptiveAvgPool2d(1), or keepdim=True",
+    ),
+    Rule(
+        *("executorch", STRIDED, _strided_view, "strided view (x[:, :, ::2, ::2])"),
+        "becomes copies outside of XNNPACK, and the network is cut there",
+        "a convolution of that stride",
+    ),
+    Rule(
+        *("executorch", NEAREST, _always, "nearest-neighbour resize"),
+        "is not taken by XNNPACK: a portable kernel runs it, and the network is cut in two there",
+        "bilinear resize",
+    ),
+)

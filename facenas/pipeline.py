@@ -56,11 +56,16 @@ def run_search(strategy: str, options: SearchOptions) -> int:
     from searchspaces.folder import open_run, read_config, write_config
 
     folder = Path(options.out or f"runs/{options.space.rpartition(':')[2]}-{strategy}-{options.seed}")
+    plan = options.plan
     if options.resume and (folder / "config.yaml").is_file():
         check_strategy(strategy, folder)
         options = from_run(options, read_config(folder))
     options = resolve(replace(options, out=str(folder)))
     check_space(options)
+    if plan:
+        from .plan import show_plan
+
+        return show_plan(strategy, options)
     check_strategy_fits(strategy, options)
     if options.overwrite:
         build_task(options)  # fails before the earlier run is lost

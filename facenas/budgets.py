@@ -93,6 +93,8 @@ def build_table(options: SearchOptions, names: tuple[str, ...]) -> CostTable:
     Raises:
         ConfigError: if the space's costs are not known to be a sum.
     """
+    import torch
+
     from searchspaces import build_space
     from strategies.cost import CostTable
 
@@ -100,7 +102,8 @@ def build_table(options: SearchOptions, names: tuple[str, ...]) -> CostTable:
     profile = read_json(file_of(options), CostError) if "latency_ms" in names else None
     key = json.dumps([options.space, space_options, names, profile], sort_keys=True)
     if key not in TABLES:
-        space = build_space(options.space, **space_options)
+        with torch.random.fork_rng(devices=[]):
+            space = build_space(options.space, **space_options)
         TABLES[key] = CostTable(space, costs_of(options, space_options, names))
     return TABLES[key]
 
@@ -128,17 +131,17 @@ def costs_of(
     predict = latency_of(options) if "latency_ms" in names else None
 
     def costs(choices: Mapping[str, Any]) -> dict[str, float]:
-        architecture = Architecture(options.space, space_options, choices)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # new weights, and the picture that is counted
+            architecture = Architecture(options.space, space_options, choices)
             network, size = architecture.build(), architecture.input_size
-        found: dict[str, float] = {}
-        for name in names:
-            if name == "macs":
-                found[name] = count(network, size)
-            elif name == "parameters":  # what count_parameters calls stored, which needs no forward pass
-                found[name] = sum(parameter.numel() for parameter in network.parameters())
-            elif predict:
-                found[name] = predict(network, size)
+            found: dict[str, float] = {}
+            for name in names:
+                if name == "macs":
+                    found[name] = count(network, size)
+                elif name == "parameters":  # what count_parameters calls stored, which needs no forward pass
+                    found[name] = sum(parameter.numel() for parameter in network.parameters())
+                elif predict:
+                    found[name] = predict(network, size)
         return found
 
     return costs

@@ -198,13 +198,15 @@ class Stages:
         budget = build_budget(self.options)
         if budget is None:
             return
-        cost = budget.table.cost(choices)
+        from strategies.cost import figure
+
+        cost = budget.table.cost_of(choices)
         self.provenance["budget"] = {
             name: {"limit": most, "result": cost[name]} for name, most in budget.limits.items()
         }
         self._write_provenance()
         for name, most in budget.limits.items():
-            self.reporter.line("budget", f"{name} {cost[name]:,.6g} of at most {most:,.6g}")
+            self.reporter.line("budget", f"{name} {figure(cost[name])} of at most {figure(most)}")
 
     def _all_space_options(self) -> dict[str, Any]:
         """Options of the trained network, defaults included: a later version may have other defaults."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchspaces.errors import ConfigError, FacenasError
 
-from .budgets import LIMITS, names_of, read_budget, recorded_costs
+from .budgets import names_of, read_budget, recorded_costs
 from .options import OPTIONS, RandomSearchOptions, SearchOptions, to_dict
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def show_plan(strategy: str, options: SearchOptions) -> int:
         for line in budget_lines(budget, space, options.seed, problem):
             reporter.line("budget", line)
         if problem:  # the rest is told as if there were none
-            options = replace(options, **dict.fromkeys([*LIMITS, "device_profile"]))
+            options = replace(options, macs_budget=None, params_budget=None, latency_budget=None, device_profile=None)
     for stage, text in measured_lines(measure_in_new_process(strategy, options)):
         reporter.line(stage, text)
     return 0
@@ -111,16 +111,16 @@ def measured_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     from searchspaces.console import duration
 
     batch = f"a batch of {found['pictures']} pictures a step"
-    weights, alphas = amount(found["weights"]), found["architecture_parameters"]
+    alphas = f", {found['architecture_parameters']} of the architecture" if found["architecture_parameters"] else ""
     lines = [
-        ("network", f"{weights} weights and {alphas} architecture parameters are searched together"),
+        ("trained", f"{found['what']}: {amount(found['weights'])} parameters{alphas}"),
         ("memory", f"{found['peak_bytes'] / 2**20:.0f} MiB at the peak of the process, with {batch}"),
         ("steps", f"{found['steps']:,} ({found['steps_from']})"),
         ("time", f"search about {duration(found['search_seconds'])} ({found['step_seconds']:.3g} s a step, two timed)"),
     ]
     if found["train_seconds"] is not None:
-        text = f"training of the result {found['train_bound']} {duration(found['train_seconds'])}"
-        lines.append(("time", f"{text} ({found['train_steps']:,} steps)"))
+        text = f"training of the result about {duration(found['train_seconds'])} ({found['train_steps']:,} steps"
+        lines.append(("time", f"{text} of {found['train_network']} network)"))
     return [*lines, ("time", "not included: data, judging, baseline, measuring, report")]
 
 
@@ -167,7 +167,7 @@ def measure(strategy: str, options: SearchOptions) -> dict[str, Any]:
         loader = task.loader(task.data.splits["train"], schedule.batch_size, options.seed)
         search["train_steps"] = len(loader) * schedule.epochs
         search["train_seconds"] = search["train_steps"] * training_step(network, task, schedule, loader, options)
-        search["train_bound"] = "at most" if table else "about"
+        search["train_network"] = "the largest" if table else "a random"
     return search
 
 
@@ -188,7 +188,7 @@ def supernet_steps(strategy: str, options: SearchOptions, task: Task) -> dict[st
         sampling = getattr(options, "sampling", None)
         built = SinglePath(space.sampling_table(sampling) if sampling else None, seed=options.seed)
     else:
-        short = replace(options, warmup_epochs=warmup) if warmup else options
+        short: Any = replace(options, **{"warmup_epochs": warmup}) if warmup else options  # type: ignore[arg-type]
         built = searches.build_one_shot(short)
     timer, schedule = step_timer(), searches.search_schedule(options)
     evaluator = task.search_evaluator(
@@ -203,11 +203,12 @@ def supernet_steps(strategy: str, options: SearchOptions, task: Task) -> dict[st
     built.run()
     loaders = [evaluator.train_dataloaders, *([] if strategy == "single_path" else [evaluator.val_dataloaders])]
     per_epoch, pictures = searches.steps_and_pictures(*loaders)
-    alphas = getattr(built.oneshot_module, "arch_parameters", list)() if strategy != "single_path" else []
+    alphas: list[Any] = [] if strategy == "single_path" else built.oneshot_module.arch_parameters()
     epochs, warm_epochs = schedule.epochs, getattr(options, "warmup_epochs", 0)
     seconds = timer.seconds[0] * warm_epochs + timer.seconds[-1] * (epochs - warm_epochs)
     everything = sum(p.numel() for p in built.supernet.parameters())
     return {
+        "what": "supernet",
         "weights": everything - sum(p.numel() for p in alphas),
         "architecture_parameters": sum(p.numel() for p in alphas),
         "pictures": pictures * len(loaders),
@@ -245,17 +246,19 @@ def candidate_steps(options: SearchOptions, task: Task) -> dict[str, Any]:
     network = Architecture(options.space, options.space_options, choices).build()
     loader = task.loader(task.search_halves(options.seed)[0], schedule.batch_size, options.seed)
     seconds = training_step(network, task, schedule, loader, options)
-    per_candidate = schedule.epochs * len(loader)
-    per_step = WEIGHT_STEP * count(network, space.input_size) * loader.sampler.batch_size  # type: ignore[union-attr]
+    per_epoch, pictures = searches.steps_and_pictures(loader)
+    per_candidate = schedule.epochs * per_epoch
+    per_step = WEIGHT_STEP * count(network, space.input_size) * pictures
     limits = [options.max_candidates * per_candidate] if options.max_candidates else []
     if options.budget_macs or not options.max_candidates:
         macs = options.budget_macs or searches.darts_budget(options, task)
         limits.append(max(per_candidate, round(macs / per_step)))
     steps = min(limits)
     return {
+        "what": "one network after another, the first",
         "weights": sum(p.numel() for p in network.parameters()),
         "architecture_parameters": 0,
-        "pictures": loader.sampler.batch_size,  # type: ignore[union-attr]
+        "pictures": pictures,
         "steps": steps,
         "steps_from": f"about {steps / per_candidate:.0f} candidates of {per_candidate}",
         "step_seconds": seconds,

@@ -44,6 +44,15 @@ class Option:
     score: float = 0.0
 
 
+def figure(cost: float) -> str:
+    """A cost for people, counts in full.
+
+    >>> figure(81_966_592), figure(2.07079256)
+    ('81,966,592', '2.07079')
+    """
+    return f"{cost:,.0f}" if cost >= 1000 else f"{cost:.6g}"
+
+
 def has_additive_costs(space_class: type) -> bool:
     """Whether the costs of a space's networks are known to be sums over its choices."""
     return issubclass(space_class, AutoFas | Pta)
@@ -379,8 +388,9 @@ class Budget:
             limit = self.limits.get(name)
             if limit is not None and limit < smallest:
                 raise ConfigError(
-                    f"No network of the space has {name} of at most {limit:,.6g}: the smallest has {smallest:,.6g}, "
-                    f"the largest {largest:,.6g}. Raise the budget, or choose a narrower space with train_options."
+                    f"No network of the space has {name} of at most {figure(limit)}: the smallest has "
+                    f"{figure(smallest)}, the largest {figure(largest)}. Raise the budget, or choose a narrower space "
+                    "with train_options."
                 )
         found = self.derive(())
         wrong = [name for name, more in self.table.residual(found).items() if name in COUNTS and more]

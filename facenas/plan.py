@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from searchspaces.errors import ConfigError, FacenasError
 
 from .budgets import names_of, read_budget, recorded_costs
+from .checks import check_draws
 from .options import OPTIONS, RandomSearchOptions, SearchOptions, to_dict
 
 if TYPE_CHECKING:
@@ -41,16 +42,15 @@ def show_plan(strategy: str, options: SearchOptions) -> int:
     from searchspaces import build_space
     from searchspaces.console import Reporter
 
-    reporter = Reporter()
+    reporter, budget = Reporter(), read_budget(options)
     space = build_space(options.space, **options.space_options)
     reporter.line("space", space_line(options.space, space))
     table = recorded_costs(options)
     for name, ends in table.range().items() if table else ():
         smallest, largest = (amount(value) for value in ends)
         reporter.line("networks", f"{COUNTED[name]} from {smallest} to {largest}, as they are trained")
-    budget = read_budget(options)
     if budget:
-        problem = problem_of(budget)
+        problem = problem_of(strategy, options, budget)
         for line in budget_lines(budget, space, options.seed, problem):
             reporter.line("budget", line)
         if problem:  # the rest is told as if there were none
@@ -78,10 +78,11 @@ def amount(value: float) -> str:
     return f"{value:.4g}"
 
 
-def problem_of(budget: Budget) -> str | None:
-    """Why the budget cannot be kept, or None if it can."""
+def problem_of(strategy: str, options: SearchOptions, budget: Budget) -> str | None:
+    """Why the budget cannot be kept by this search, or None if it can."""
     try:
         budget.check()
+        check_draws(strategy, options, budget)
     except ConfigError as error:
         return str(error)
     return None

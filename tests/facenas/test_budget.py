@@ -170,10 +170,12 @@ def test_the_penalty_moves_the_search(tasks, tmp_path):
 )
 def test_budgets_that_cannot_be_are_answered_on_one_line(more, words, arguments, tmp_path, capsys):
     small = ["--space", "pta", "--space-options", '{"width": 0.1, "image_size": 32}']
-    assert search_command("darts", [*arguments, *small, *more, "--out", str(tmp_path / "run")]) == 2
-    error = capsys.readouterr().err
-    assert words in error and error.startswith("facenas: ") and error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
+    command = [*arguments, *small, *more, "--out", str(tmp_path / "run")]
+    for plan_only in ([], ["--plan"])[: 1 if words == "the smallest has" else 2]:
+        assert search_command("darts", [*command, *plan_only]) == 2
+        captured = capsys.readouterr()
+        assert words in captured.err and captured.err.startswith("facenas: ") and captured.err.count("\n") == 1
+        assert not captured.out and not (tmp_path / "run").exists()
 
 
 def test_a_budget_that_random_networks_never_keep_is_refused_before_the_search():
@@ -184,6 +186,8 @@ def test_a_budget_that_random_networks_never_keep_is_refused_before_the_search()
     for strategy in ("random_search", "evolution", "single_path"):
         with pytest.raises(ConfigError, match="None of 1000 random networks keeps the budget"):
             check_strategy_fits(strategy, options_of(strategy, "autofas", **given))
+        options = options_of(strategy, "autofas", **given)
+        assert "None of 1000" in plan.problem_of(strategy, options, build_budget(options))
     with pytest.raises(ConfigError, match="--no-baseline"):
         check_strategy_fits("darts", options_of("darts", "autofas", baseline=True, **given))
 

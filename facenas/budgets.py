@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchspaces.errors import ConfigError
+from searchspaces.errors import ConfigError, CostError
+from searchspaces.files import read_json
 
 from .options import SearchOptions
 
@@ -25,6 +28,18 @@ def build_budget(options: SearchOptions) -> Budget | None:
     Raises:
         ConfigError: for a budget that cannot be read, or that no network of the space keeps.
     """
+    budget = read_budget(options)
+    if budget:
+        budget.check()
+    return budget
+
+
+def read_budget(options: SearchOptions) -> Budget | None:
+    """The same, without asking whether a network keeps it.
+
+    Raises:
+        ConfigError: for a budget that cannot be read.
+    """
     given = {name: value for option, name in LIMITS.items() if (value := getattr(options, option)) is not None}
     if options.device_profile and "latency_ms" not in given:
         raise ConfigError("device_profile is for a latency_budget: give one, or leave it out.")
@@ -33,12 +48,15 @@ def build_budget(options: SearchOptions) -> Budget | None:
     from strategies.cost import Budget
 
     parsed = {name: parse_amount(text, option_of(name)) for name, text in given.items()}
-    table = build_table(options, tuple(given))
+    table = build_table(options, names_of(options))
     largest = {name: ends[1] for name, ends in table.range().items()}
     limits = {name: value * largest[name] if relative else value for name, (value, relative) in parsed.items()}
-    budget = Budget(table, limits, options.cost_weight)
-    budget.check()
-    return budget
+    return Budget(table, limits, options.cost_weight)
+
+
+def names_of(options: SearchOptions) -> tuple[str, ...]:
+    """The costs that a run follows: all that can be counted, and a latency that has a budget."""
+    return ("macs", "parameters", *(["latency_ms"] if options.latency_budget is not None else []))
 
 
 def option_of(name: str) -> str:
@@ -66,35 +84,64 @@ def parse_amount(text: str, option: str) -> tuple[float, bool]:
     return (number / 100, True) if relative else (number * UNITS[match[2].lower()], False)
 
 
+TABLES: dict[str, CostTable] = {}  # of this process: a run asks for the same one several times
+
+
 def build_table(options: SearchOptions, names: tuple[str, ...]) -> CostTable:
-    """Costs of the networks that would be trained."""
+    """Costs of the networks that would be trained.
+
+    Raises:
+        ConfigError: if the space's costs are not known to be a sum.
+    """
+    import torch
+
     from searchspaces import build_space
     from strategies.cost import CostTable
 
     space_options = {**options.space_options, **options.train_options}
-    return CostTable(build_space(options.space, **space_options), costs_of(options, space_options, names))
+    profile = read_json(file_of(options), CostError) if "latency_ms" in names else None
+    key = json.dumps([options.space, space_options, names, profile], sort_keys=True)
+    if key not in TABLES:
+        with torch.random.fork_rng(devices=[]):
+            space = build_space(options.space, **space_options)
+        TABLES[key] = CostTable(space, costs_of(options, space_options, names))
+    return TABLES[key]
+
+
+def recorded_costs(options: SearchOptions) -> CostTable | None:
+    """Costs whose expectation a differentiable search records; None for a space whose costs are not known as sums."""
+    from searchspaces.registry import find_space
+    from strategies.cost import has_additive_costs
+
+    if not has_additive_costs(find_space(options.space).space_class):
+        return None
+    return build_table(options, names_of(options))
 
 
 def costs_of(
     options: SearchOptions, space_options: Mapping[str, Any], names: tuple[str, ...]
 ) -> Callable[[Mapping[str, Any]], dict[str, float]]:
-    """A function from choices to the costs with these names, by counting or by the device profile."""
-    from hardware.counters import count, count_parameters
+    """A function from choices to the costs with these names, by counting or by the device profile. It leaves torch's
+    generator as it was, so that a search with a budget starts from the same weights as one without."""
+    import torch
+
+    from hardware.counters import count
     from searchspaces import Architecture
 
     predict = latency_of(options) if "latency_ms" in names else None
 
     def costs(choices: Mapping[str, Any]) -> dict[str, float]:
-        architecture = Architecture(options.space, space_options, choices)
-        network, size = architecture.build(), architecture.input_size
-        found: dict[str, float] = {}
-        for name in names:
-            if name == "macs":
-                found[name] = count(network, size)
-            elif name == "parameters":
-                found[name] = count_parameters(network, size)["stored"]
-            elif predict:
-                found[name] = predict(network, size)
+        with torch.random.fork_rng(devices=[]):  # new weights, and the picture that is counted
+            architecture = Architecture(options.space, space_options, choices)
+            network, size = architecture.build(), architecture.input_size
+            found: dict[str, float] = {}
+            for name in names:
+                if name == "macs":
+                    found[name] = count(network, size)
+                elif name == "parameters":  # what count_parameters calls stored, which needs no forward pass
+                    found[name] = sum(parameter.numel() for parameter in network.parameters())
+                elif predict:
+                    found[name] = predict(network, size)
         return found
 
     return costs
@@ -104,15 +151,12 @@ def latency_of(options: SearchOptions) -> Callable[[Any, tuple[int, ...]], float
     """Milliseconds of a network on the device of the profile.
 
     Raises:
-        ConfigError: if no profile is named.
+        FacenasError: if no profile is named, or it cannot be read.
     """
-    if not options.device_profile:
-        raise ConfigError("latency_budget needs a device: --device-profile FILE, as python -m hardware.fit writes it.")
-    from hardware.devices import find_profile
     from hardware.kernels import features_of
     from hardware.latency import LatencyModel
 
-    model = LatencyModel.load(find_profile(options.device_profile))
+    model = LatencyModel.load(file_of(options))
     if model.space != options.space:
         model = model.transferred(options.space)  # what is known of the kernels carries over
 
@@ -120,3 +164,16 @@ def latency_of(options: SearchOptions) -> Callable[[Any, tuple[int, ...]], float
         return float(model.predict(features_of(options.space, [(network.eval(), size)])).ms[0])
 
     return milliseconds
+
+
+def file_of(options: SearchOptions) -> Path:
+    """The file of the device profile.
+
+    Raises:
+        FacenasError: if none is named, or there is none of this name.
+    """
+    if not options.device_profile:
+        raise ConfigError("latency_budget needs a device: --device-profile FILE, as python -m hardware.fit writes it.")
+    from hardware.devices import find_profile
+
+    return Path(find_profile(options.device_profile))

@@ -11,6 +11,7 @@ from .options import SearchOptions, SinglePathOptions
 
 if TYPE_CHECKING:
     from evaluators.task import Task
+    from strategies.cost import Budget
 
 
 def check_strategy(strategy: str, folder: Path) -> None:
@@ -65,10 +66,37 @@ def check_strategy_fits(strategy: str, options: SearchOptions) -> None:
     from . import searches
     from .budgets import build_budget
 
-    if strategy in searches.SEARCHES:
-        build_budget(options)
-    else:
+    check_draws(strategy, options, build_budget(options))
+    if strategy not in searches.SEARCHES:
         searches.build_one_shot(options).mutate_model(build_space(options.space, **options.space_options))
+
+
+def check_draws(strategy: str, options: SearchOptions, budget: Budget | None) -> None:
+    """Draw a random network within the budget where the search or its baseline will, so that a budget that almost
+    nothing keeps is refused before any work.
+
+    Raises:
+        ConfigError: if none is found.
+    """
+    from numpy.random import RandomState
+
+    from searchspaces import build_space
+    from searchspaces.registry import find_space
+    from strategies.paths import accepted_choices
+
+    from .searches import SEARCHES
+
+    once = strategy == "single_path" and getattr(find_space(options.space).space_class, "trained_once", False)
+    is_drawn = strategy in SEARCHES or options.baseline
+    if budget is None or once or not is_drawn:
+        return
+    space = build_space(options.space, **options.space_options)
+    try:
+        accepted_choices(space, RandomState(options.seed), budget.keeps)
+    except ConfigError as error:
+        if strategy in SEARCHES:
+            raise
+        raise ConfigError(f"Random search, the baseline, cannot run: {error} Or add --no-baseline.") from error
 
 
 def check_paths(options: SinglePathOptions, space: Any) -> None:

@@ -9,7 +9,7 @@ from searchspaces.cli import parse_values
 from searchspaces.errors import ConfigError
 
 # not part of what a run is: how this call treats the folder
-CALL_ONLY = ("resume", "overwrite")
+CALL_ONLY = ("resume", "overwrite", "plan")
 # what a resumed run may do differently
 MAY_CHANGE = ("out", "accelerator", "threads", "workers")
 
@@ -32,6 +32,7 @@ class SearchOptions:
         out: the run folder; runs/SPACE-STRATEGY-SEED by default.
         resume: go on with the run in the folder, with its own options.
         overwrite: replace the run in the folder.
+        plan: only tell how large the space is and what the search would take; nothing is trained or written.
         baseline: also run random search with the same budget, shown beside the result; for a sampled training of pta
             MobileNetV2, trained alone.
         accelerator: where to compute.
@@ -74,6 +75,7 @@ class SearchOptions:
     out: str | None = None
     resume: bool = False
     overwrite: bool = False
+    plan: bool = False
     baseline: bool = True
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: int | None = None

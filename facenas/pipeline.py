@@ -56,11 +56,16 @@ def run_search(strategy: str, options: SearchOptions) -> int:
     from searchspaces.folder import open_run, read_config, write_config
 
     folder = Path(options.out or f"runs/{options.space.rpartition(':')[2]}-{strategy}-{options.seed}")
+    plan = options.plan
     if options.resume and (folder / "config.yaml").is_file():
         check_strategy(strategy, folder)
         options = from_run(options, read_config(folder))
     options = resolve(replace(options, out=str(folder)))
     check_space(options)
+    if plan:
+        from .plan import show_plan
+
+        return show_plan(strategy, options)
     check_strategy_fits(strategy, options)
     if options.overwrite:
         build_task(options)  # fails before the earlier run is lost
@@ -193,13 +198,15 @@ class Stages:
         budget = build_budget(self.options)
         if budget is None:
             return
-        cost = budget.table.cost(choices)
+        from strategies.cost import figure
+
+        cost = budget.table.cost_of(choices)
         self.provenance["budget"] = {
             name: {"limit": most, "result": cost[name]} for name, most in budget.limits.items()
         }
         self._write_provenance()
         for name, most in budget.limits.items():
-            self.reporter.line("budget", f"{name} {cost[name]:,.6g} of at most {most:,.6g}")
+            self.reporter.line("budget", f"{name} {figure(cost[name])} of at most {figure(most)}")
 
     def _all_space_options(self) -> dict[str, Any]:
         """Options of the trained network, defaults included: a later version may have other defaults."""

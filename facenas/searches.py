@@ -25,12 +25,12 @@ from searchspaces.errors import ConfigError
 from searchspaces.files import write_text
 from strategies import DARTS, PCDARTS, CollapseGuard, Evolution, GumbelSinglePath, RandomSearch, SinglePath
 from strategies.budget import WEIGHT_STEP, Gradient, one_shot_macs
-from strategies.cost import Budget, CostTable
-from strategies.paths import random_choices, run_path
+from strategies.cost import CostTable
+from strategies.paths import Accepts, accepted_choices, run_path
 from strategies.record import CandidateLog, PathLog, SearchLog
 from strategies.single_path import expected_macs as expected_macs
 
-from .budgets import build_budget, costs_of
+from .budgets import build_budget, costs_of, recorded_costs
 from .options import (
     DartsOptions,
     EvolutionOptions,
@@ -147,7 +147,10 @@ def multi_trial(options: SearchOptions, task: Task, folder: Path, reporter: Repo
         else:
             strategy = RandomSearch(**limits)
         strategy(RawFormatModelSpace.from_model(space, trial.evaluator()), SequentialExecutionEngine())
-    best = next(iter(strategy.list_models(limit=1))).sample
+    models = list(strategy.list_models(limit=1))
+    if not models:
+        raise ConfigError("No random network keeps the budget. Raise it, or search with strategies.darts.")
+    best = models[0].sample
     found_by = {"candidates": strategy.candidates, "budget_macs": budget, "selected_by": "val_auc"}
     return Found(best, found_by, {"verdict": "healthy", "reason": None}, strategy.spent)
 
@@ -159,18 +162,20 @@ def train_paths(
     reporter: Reporter,
     halves: tuple[Split, Split] | None = None,
     validate: Callable[[Any], Mapping[str, float]] | None = None,
+    accepts: Accepts | None = None,
 ) -> SinglePath:
     """Train a network whose paths are sampled, from its last checkpoint if the folder has one.
 
     Args:
         halves: pictures for the weights and for the choice of a path; the task's halves by default.
         validate: judges the network after every epoch; the weights of the best epoch are kept, else the last one's.
+        accepts: which paths may be drawn, where all points of the space are.
     """
     torch.manual_seed(options.seed)
     schedule = search_schedule(options)
     supernet = build_space(options.space, **options.space_options)
     table = supernet.sampling_table(options.sampling) if options.sampling else None
-    strategy = SinglePath(table, uniform=options.uniform, seed=options.seed)
+    strategy = SinglePath(table, uniform=options.uniform, seed=options.seed, accepts=accepts)
     names = path_names(supernet, options)
     with reporter.epochs("search", schedule.epochs) as show:
         log = PathLog(folder, options.seed, validate, names, show)
@@ -198,12 +203,13 @@ def single_path(options: SearchOptions, task: Task, folder: Path, reporter: Repo
     Before it is judged, a path gets batch-norm statistics of its own, as Guo et al. (ECCV 2020, section 3.2) do.
     """
     assert isinstance(options, SinglePathOptions)
-    strategy = train_paths(options, task, folder, reporter)
+    within = build_budget(options)
+    accepts = within.keeps if within else None
+    strategy = train_paths(options, task, folder, reporter, accepts=accepts)
     weights_half, other_half = task.search_halves(options.seed)
     random, macs_of, lines = np.random.RandomState(options.seed), trained_macs(options), []
-    within = build_budget(options)
     for number in range(options.judged_paths):
-        choices = choices_within(within, strategy.supernet, random)
+        choices = accepted_choices(strategy.supernet, random, accepts)
         run_path(strategy.supernet, choices)
         with recalibrated(strategy.supernet, task, weights_half):
             val = task.validation(strategy.supernet, other_half)
@@ -218,19 +224,6 @@ def single_path(options: SearchOptions, task: Task, folder: Path, reporter: Repo
     spent = macs * (WEIGHT_STEP * trained + len(lines) * (len(weights_half) + len(other_half)))
     found_by = {"paths_judged": len(lines), "selected_by": "val_auc"}
     return Found(best["choices"], found_by, {"verdict": "healthy", "reason": None}, spent)
-
-
-def choices_within(budget: Budget | None, supernet: Any, random: np.random.RandomState) -> dict[str, Any]:
-    """A random path that keeps the budget.
-
-    Raises:
-        ConfigError: if none of a thousand does.
-    """
-    for _ in range(1000):
-        choices = random_choices(supernet, random)
-        if budget is None or budget.keeps(choices):
-            return choices
-    raise ConfigError("None of 1000 random paths keeps the budget. Raise it, or search with strategies.darts.")
 
 
 SEARCHES = {
@@ -248,6 +241,7 @@ def build_one_shot(options: SearchOptions) -> DARTS:
         "gradient_clip_val": options.gradient_clip,
         "guard": CollapseGuard(options.guard),
         "budget": build_budget(options),
+        "costs": recorded_costs(options),
     }
     if isinstance(options, GumbelOptions):
         return GumbelSinglePath(**common, warmup_epochs=options.warmup_epochs)

@@ -41,10 +41,10 @@ class Reporter:
                 durations.append(float(row["seconds"]))
                 number = int(row.get("epoch", row.get("candidate", 0))) + 1
                 left = (total - number) * sum(durations) / len(durations)
-                ending = f", {_duration(left)} left" if total and number < total else ""
+                ending = f", {duration(left)} left" if total and number < total else ""
                 counter = f"{number}/{total}" if total else str(number)
                 kind = "epoch" if "epoch" in row else "candidate"
-                self.line(stage, f"{kind} {counter}  {_numbers(row)}  {_duration(durations[-1])}{ending}")
+                self.line(stage, f"{kind} {counter}  {_numbers(row)}  {duration(durations[-1])}{ending}")
                 progress.update(bar, completed=number)
 
             yield show
@@ -74,7 +74,8 @@ def _numbers(row: dict[str, Any]) -> str:
     return "  ".join(text.format(row[name]) for name, text in SHOWN.items() if name in row and row[name] == row[name])
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, or minutes and seconds, for people."""
     seconds = max(0, round(seconds))
     return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min {seconds % 60:02d} s"
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from searchspaces.errors import ConfigError, DivergenceError
 
 from .collapse import CollapseGuard, none_share, normalised_entropy, skip_share
-from .cost import Budget
+from .cost import Budget, CostTable
 from .stand_in import StandIn
 
 LossFunction = Callable[[], Tensor]
@@ -136,6 +136,7 @@ class BilevelModule(DartsLightningModule):
         hessian_epsilon: ``epsilon`` of the difference.
         guard: judges every epoch after the warm-up.
         budget: limits of the result's costs; the architecture feels their penalty, and the result keeps them.
+        costs: costs whose expectation is recorded every epoch; those of the budget by default.
 
     Attributes:
         history: one record an epoch: choices, probabilities, statistics, the guard's words. Saved in checkpoints.
@@ -154,6 +155,7 @@ class BilevelModule(DartsLightningModule):
         hessian_epsilon: float = 0.01,
         guard: CollapseGuard | None = None,
         budget: Budget | None = None,
+        costs: CostTable | None = None,
     ) -> None:
         super().__init__(
             training_module,
@@ -168,6 +170,7 @@ class BilevelModule(DartsLightningModule):
         self.order, self.hessian, self.hessian_epsilon = order, hessian, hessian_epsilon
         self.arc_weight_decay = arc_weight_decay
         self.guard, self.budget = guard or CollapseGuard(), budget
+        self.costs = budget.table if budget else costs
         self.history: list[dict[str, Any]] = []
         self._sums: dict[str, list[float]] = {}
 
@@ -316,9 +319,9 @@ class BilevelModule(DartsLightningModule):
             "guard": reason,
             "healthy": not stop,
         }
-        if self.budget:
-            expected = self.budget.table.expected(self.costed_modules()).tolist()
-            record["expected"] = dict(zip(self.budget.table.names, expected, strict=True))
+        if self.costs:
+            expected = self.costs.expected(self.costed_modules()).tolist()
+            record["expected"] = dict(zip(self.costs.names, expected, strict=True))
         self.history.append(record)
         if stop:
             self.trainer.should_stop = True

@@ -13,7 +13,7 @@ NNI's own profiler penalty has no gradient, so its searches never feel it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
@@ -29,6 +29,9 @@ from .branches import MODES, MixedBlock
 from .supernet import MixedCell
 
 Choices = Mapping[str, Any]
+COUNTS = ("macs", "parameters")  # costs that are sums of whole numbers
+ATTEMPTS = 20
+ROUNDING = 1e-12  # of sums of milliseconds; far below one count
 Costs = dict[str, float]  # by the name of what is limited: macs, parameters, latency_ms
 
 
@@ -39,6 +42,20 @@ class Option:
     choices: dict[str, Any]
     cost: tuple[float, ...]
     score: float = 0.0
+
+
+def figure(cost: float) -> str:
+    """A cost for people, counts in full.
+
+    >>> figure(81_966_592), figure(2.07079256)
+    ('81,966,592', '2.07079')
+    """
+    return f"{cost:,.0f}" if cost >= 1000 else f"{cost:.6g}"
+
+
+def has_additive_costs(space_class: type) -> bool:
+    """Whether the costs of a space's networks are known to be sums over its choices."""
+    return issubclass(space_class, AutoFas | Pta)
 
 
 class CostTable:
@@ -170,6 +187,12 @@ class CostTable:
             for slot, source in enumerate(choices[f"{cell}/input_{node}"])
         ]
 
+    def residual(self, choices: Choices) -> Costs:
+        """What the table leaves out of a network's costs: 0 for counts, which are sums; for a latency what its
+        prediction has beyond a sum of parts. Positive where the network costs more than the table says."""
+        true, summed = self.cost_of(choices), self.cost(choices)
+        return {name: true[name] - summed[name] for name in self.names}
+
     def range(self) -> dict[str, tuple[float, float]]:
         """The smallest and the largest cost of a network of the space, by name."""
         ends = {}
@@ -184,13 +207,16 @@ class CostTable:
     # ---- a supernet
 
     def expected(self, modules: Sequence[Any]) -> Tensor:
-        """Expected costs ``(names,)`` of a supernet, differentiable by its architecture parameters.
+        """Expected costs ``(names,)`` of the networks that a supernet stands for, differentiable by its architecture
+        parameters: the mean of `cost` over all networks of the space, each with a probability proportional to
+        ``exp`` of its score in `groups`.
 
-        A block: the sum over its modes of probability times cost. A node of a cell keeps two of its edges; edge e is
-        kept with ``2 s_e / sum s``, where ``s_e`` is its weight (of edge normalisation, else 1) times the probability
-        that it is not ``none``, and then has an operation o with ``p_eo / (1 - p_e,none)``. Where the parameters are
-        one-hot (two edges of a node have an operation, all others ``none``) that is the cost of the derived network;
-        elsewhere it relaxes the choice of the two strongest edges.
+        A block has each mode with its probability. A node of a cell keeps two of its edges: a pair {d, e} with a
+        probability proportional to ``s_d s_e``, where ``s_e`` is the edge's weight (of edge normalisation, else 1)
+        times the probability that it is not ``none``; a kept edge then has an operation o with
+        ``p_eo / (1 - p_e,none)``. The likeliest network is the one that `derive_cell` takes, so this relaxes its
+        choice of the two strongest edges. Where the parameters are one-hot it is the true cost of that network, and
+        everywhere it is between the costs of the smallest and the largest one.
         """
         total = torch.tensor(self.fixed, dtype=torch.float64)
         for module in modules:
@@ -204,19 +230,40 @@ class CostTable:
 
     def _expected_cell(self, module: MixedCell) -> Tensor:
         allowed = [module.candidates.index(name) for name in self.operations]
-        probabilities = module.probabilities().cpu().double()[:, allowed]  # (edges, operations)
-        strengths = module.edge_weights().cpu().double() * probabilities.sum(dim=1)
+        logs = module.alpha.cpu().double().log_softmax(dim=1)[:, allowed]  # (edges, operations)
         pairs = edges(module.nodes)
         costs = torch.tensor(
             [[self.part(module.name, source, name) for name in self.operations] for source, _ in pairs],
             dtype=torch.float64,
         )  # (edges, operations, names)
-        # p_eo / (1 - p_e,none), defined also where both vanish
-        given_kept = module.alpha[:, allowed].cpu().double().softmax(dim=1)
-        of_edge = given_kept.unsqueeze(-1).mul(costs).sum(dim=1)
-        targets = torch.tensor([target for _, target in pairs])
-        sums = torch.zeros(INPUTS + module.nodes, dtype=torch.float64).index_add(0, targets, strengths)
-        return (EDGES_KEPT * strengths / sums[targets]) @ of_edge
+        of_edge = logs.softmax(dim=1).unsqueeze(-1).mul(costs).sum(dim=1)
+        strengths = logs.logsumexp(dim=1)
+        if module.beta is not None:  # its softmax divides all edges of a node alike, which pairs do not see
+            strengths = strengths + module.beta.cpu().double()
+        return pair_probabilities(strengths, [target for _, target in pairs]) @ of_edge
+
+
+def pair_probabilities(strengths: Tensor, targets: Sequence[int]) -> Tensor:
+    """Probability of each edge to be one of the two that its node keeps, ``(edges,)``.
+
+    The pair {d, e} is kept with a probability proportional to ``exp(strengths[d] + strengths[e])``: sampling two
+    without replacement of the largest entropy (conditional Poisson sampling, Chen et al., Biometrika 1994). Adds up
+    to 2 at every node; a node with two edges keeps both.
+
+    Args:
+        strengths: ``(edges,)``, logarithms; differentiable, also where one is far below the others.
+        targets: the node that each edge enters.
+
+    >>> pair_probabilities(torch.tensor([0.0, 1.0, 0.0, 0.0, 60.0]).double(), [2, 2, 3, 3, 3])
+    tensor([1.0000, 1.0000, 0.5000, 0.5000, 1.0000], dtype=torch.float64)
+    """
+    kept = torch.zeros_like(strengths)
+    for node in dict.fromkeys(targets):
+        first, second = zip(*combinations([e for e, target in enumerate(targets) if target == node], 2), strict=True)
+        pairs = torch.tensor([first, second], device=strengths.device)  # (2, pairs)
+        probabilities = strengths[pairs].sum(dim=0).softmax(dim=0)
+        kept = kept.index_add(0, pairs.flatten(), probabilities.repeat(EDGES_KEPT))
+    return kept
 
 
 def _log_strengths(module: MixedCell, node: int, operations: Sequence[str]) -> dict[tuple[int, str], float]:
@@ -246,7 +293,7 @@ def best_within(groups: Sequence[Sequence[Option]], budget: Sequence[float]) -> 
     for number, group in enumerate(groups):
         ahead = [sum(costs[number + 1 :]) for costs in rest]  # what the later groups cost at the least
         sums = (_join(before, option) for before in partial for option in group)
-        slack = [1e-9 * max(1.0, abs(limit)) for limit in budget]
+        slack = [ROUNDING * max(1.0, abs(limit)) for limit in budget]
         fitting = [
             each
             for each in sums
@@ -294,22 +341,42 @@ class Budget:
         return self.weight * torch.stack(over).sum()
 
     def keeps(self, choices: Choices) -> bool:
-        """Whether a network keeps all limits."""
-        cost = self.table.cost(choices)
-        return all(cost[name] <= limit * (1 + 1e-9) for name, limit in self.limits.items())
+        """Whether a network keeps all limits: by the table, and where that is no count, by its whole cost too."""
+        if not self._within(self.table.cost(choices)):
+            return False
+        return all(name in COUNTS for name in self.limits) or self._within(self.table.cost_of(choices))
+
+    def _within(self, cost: Costs) -> bool:
+        return all(cost[name] <= limit * (1 + ROUNDING) for name, limit in self.limits.items())
 
     def derive(self, modules: Sequence[Any]) -> dict[str, Any]:
         """The most likely network that keeps the limits; without need of them it is the usual one.
 
+        Where a cost is no sum and the network found has more than the table says, the limit is lowered by so much,
+        and the likeliest network is taken that keeps the limit then.
+
         Raises:
             ConfigError: if there is none.
         """
-        inside = [self.limits.get(name, float("inf")) for name in self.table.names]
-        above = [limit - fixed for limit, fixed in zip(inside, self.table.fixed, strict=True)]
-        found = best_within(self.table.groups(modules), above)
-        if found is None:
-            raise ConfigError("No network of the space keeps all limits of the budget together.")
-        return found
+        limits = dict(self.limits)
+        for _ in range(ATTEMPTS):
+            found = self._likeliest(modules, limits)
+            if found is None:
+                break
+            if self.keeps(found):
+                return found
+            residual = self.table.residual(found)
+            limits = {name: min(limit, self.limits[name] - residual[name]) for name, limit in limits.items()}
+        raise ConfigError("No network of the space keeps all limits of the budget together.")
+
+    def _likeliest(self, modules: Sequence[Any], limits: Mapping[str, float]) -> dict[str, Any] | None:
+        limited = [index for index, name in enumerate(self.table.names) if name in limits]
+        above = [limits[self.table.names[index]] - self.table.fixed[index] for index in limited]
+        groups = [
+            [replace(option, cost=tuple(option.cost[index] for index in limited)) for option in group]
+            for group in self.table.groups(modules)
+        ]
+        return best_within(groups, above)
 
     def check(self) -> None:
         """Refuse limits that no network of the space keeps.
@@ -321,7 +388,11 @@ class Budget:
             limit = self.limits.get(name)
             if limit is not None and limit < smallest:
                 raise ConfigError(
-                    f"No network of the space has {name} of at most {limit:,.6g}: the smallest has {smallest:,.6g}, "
-                    f"the largest {largest:,.6g}. Raise the budget, or choose a narrower space with train_options."
+                    f"No network of the space has {name} of at most {figure(limit)}: the smallest has "
+                    f"{figure(smallest)}, the largest {figure(largest)}. Raise the budget, or choose a narrower space "
+                    "with train_options."
                 )
-        self.derive(())
+        found = self.derive(())
+        wrong = [name for name, more in self.table.residual(found).items() if name in COUNTS and more]
+        if wrong:
+            raise ConfigError(f"{' and '.join(wrong)} of this space's networks are no sum over its choices.")

@@ -15,7 +15,7 @@ from torch import nn
 from .bilevel import BilevelModule
 from .branches import MixedBlock
 from .collapse import CollapseGuard
-from .cost import Budget
+from .cost import Budget, CostTable
 from .supernet import MixedCell
 
 
@@ -35,6 +35,7 @@ class DARTS(nni.nas.strategy.DARTS):
         hessian_epsilon: radius of that difference; 0.01 in DARTS.
         guard: when to stop or warn because the search collapses.
         budget: limits of the result's costs (see `cost.Budget`).
+        costs: costs whose expectation is recorded every epoch; those of the budget by default.
     """
 
     mixed_options: dict[str, Any] = {}  # noqa: RUF012  what MixedCell is built with; subclasses set their own
@@ -51,6 +52,7 @@ class DARTS(nni.nas.strategy.DARTS):
         hessian_epsilon: float = 0.01,
         guard: CollapseGuard | None = None,
         budget: Budget | None = None,
+        costs: CostTable | None = None,
     ) -> None:
         super().__init__()
         self.module_options: dict[str, Any] = {
@@ -63,6 +65,7 @@ class DARTS(nni.nas.strategy.DARTS):
             "hessian_epsilon": hessian_epsilon,
             "guard": guard,
             "budget": budget,
+            "costs": costs,
         }
 
     def default_mutation_hooks(self) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nni.nas.nn.pytorch import ModelSpace
@@ -11,10 +11,14 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 from searchspaces.cells import Cell, CellShape, MutableCell, chosen_edges, edges
+from searchspaces.errors import ConfigError
 from searchspaces.operations import OPERATIONS
 from searchspaces.pta import MutableBlock
 
 from .stand_in import StandIn
+
+Accepts = Callable[[Mapping[str, Any]], bool]
+DRAWS = 1000  # random points before a search for one that is accepted is given up
 
 
 class SampledCell(StandIn):
@@ -90,3 +94,18 @@ def random_choices(space: ModelSpace, random: RandomState) -> dict[str, Any]:
     for label, mutable in sorted(space.simplify().items()):
         memo[label] = mutable.random(memo, random)
     return memo
+
+
+def accepted_choices(space: ModelSpace, random: RandomState, accepts: Accepts | None = None) -> dict[str, Any]:
+    """The first of the random points that is accepted.
+
+    Raises:
+        ConfigError: if none of a thousand is.
+    """
+    for _ in range(DRAWS):
+        choices = random_choices(space, random)
+        if accepts is None or accepts(choices):
+            return choices
+    raise ConfigError(
+        f"None of {DRAWS} random networks keeps the budget. Raise it, or use a search that needs no draws: darts."
+    )

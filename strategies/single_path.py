@@ -23,7 +23,7 @@ from torch import Tensor
 
 from searchspaces.errors import ConfigError, DivergenceError
 
-from .paths import SampledCell, random_choices, run_path
+from .paths import Accepts, SampledCell, accepted_choices, run_path
 
 Table = Sequence[tuple[Mapping[str, Any], float]]  # choices of a path, and how likely it is drawn
 PATH_STREAM = 1  # above 0: numpy pads shorter keys with zeros, so the data's [seed, epoch, batch] is another stream
@@ -40,13 +40,16 @@ class SinglePath(nni.nas.strategy.RandomOneShot):
             none, all points of the space alike.
         uniform: draw all points of the space alike even if it has a table.
         seed: of the draws.
+        accepts: without a table, whether a path with these choices may be drawn, for example within a budget.
     """
 
-    def __init__(self, table: Table | None = None, *, uniform: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, table: Table | None = None, *, uniform: bool = False, seed: int = 0, accepts: Accepts | None = None
+    ) -> None:
         super().__init__()
         if table is not None and uniform:
             raise ConfigError("A table of paths and uniform sampling exclude each other: give one of them.")
-        self.table, self.uniform, self.seed = table, uniform, seed
+        self.table, self.uniform, self.seed, self.accepts = table, uniform, seed, accepts
 
     def default_mutation_hooks(self) -> list[Any]:
         """Our cells and blocks first; NNI's hooks stay for its own layers."""
@@ -56,7 +59,7 @@ class SinglePath(nni.nas.strategy.RandomOneShot):
         return []  # a path is judged after the training, not a random one in between
 
     def configure_oneshot_module(self, training_module: Any) -> SinglePathModule:
-        return SinglePathModule(training_module, self._table, self.seed)
+        return SinglePathModule(training_module, self._table, self.seed, self.accepts)
 
     def mutate_model(self, model: ModelSpace) -> ModelSpace:
         self._table = None if self.uniform else self.table or getattr(model, "sampling_table", lambda: None)()
@@ -73,9 +76,9 @@ class SinglePathModule(RandomSamplingLightningModule):
         result: the choices to export; None means the path that is drawn most often, or a random one.
     """
 
-    def __init__(self, training_module: Any, table: Table | None, seed: int) -> None:
+    def __init__(self, training_module: Any, table: Table | None, seed: int, accepts: Accepts | None = None) -> None:
         super().__init__(training_module)
-        self.table, self.seed = table, seed
+        self.table, self.seed, self.accepts = table, seed, accepts
         self.history: list[dict[str, Any]] = []
         self.result: dict[str, Any] | None = None
         self._sums: dict[str, list[float]] = {}
@@ -85,7 +88,7 @@ class SinglePathModule(RandomSamplingLightningModule):
         """The path of an iteration."""
         random = np.random.default_rng([self.seed, epoch, batch, PATH_STREAM])
         if self.table is None:
-            return random_choices(self.model, np.random.RandomState(random.integers(2**31)))
+            return accepted_choices(self.model, np.random.RandomState(random.integers(2**31)), self.accepts)
         index = int(random.choice(len(self.table), p=[probability for _, probability in self.table]))
         self._drawn.append(index)
         return dict(self.table[index][0])
@@ -128,7 +131,7 @@ class SinglePathModule(RandomSamplingLightningModule):
         if self.result is not None:
             return self.result
         if self.table is None:
-            return random_choices(self.model, np.random.RandomState(self.seed))
+            return accepted_choices(self.model, np.random.RandomState(self.seed), self.accepts)
         return dict(max(self.table, key=lambda row: row[1])[0])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ from searchspaces.errors import ConfigError
 from searchspaces.pta import CONFIGURATIONS, choices_of
 from strategies import DARTS, PCDARTS, GumbelSinglePath
 from strategies.branches import MODES
-from strategies.cost import Budget, CostTable, Option, best_within
-from strategies.paths import random_choices
+from strategies.cost import Budget, CostTable, Option, best_within, pair_probabilities
+from strategies.paths import accepted_choices, random_choices
 from strategies.stand_in import StandIn
 
 SPACES = {
@@ -114,6 +114,32 @@ def test_expected_cost_of_blocks_is_the_mean_over_all_configurations(tables):
 
 
 @pytest.mark.parametrize(("space", "strategy"), STRATEGIES)
+def test_expected_cost_is_the_mean_over_all_networks(space, strategy, tables):
+    """A network has the probability that the scores of its options give it; groups are independent."""
+    torch.manual_seed(1)
+    modules, table = modules_of(space, strategy), tables[space]
+    for scale in (1.0, 8.0):
+        for alpha in alphas_of(modules):
+            alpha.data = scale * torch.randn_like(alpha)
+        mean = np.array(table.fixed, dtype=float)
+        for group in table.groups(modules):
+            weights = np.exp([option.score for option in group])
+            mean += weights @ np.array([option.cost for option in group]) / weights.sum()
+        expected = table.expected(modules).tolist()
+        assert expected == pytest.approx(mean.tolist(), rel=1e-5)
+        for value, (smallest, largest) in zip(expected, table.range().values(), strict=True):
+            assert smallest < value < largest
+
+
+def test_two_edges_of_a_node_are_kept_whatever_their_strengths():
+    strengths = torch.tensor([-80.0, 3.0, 0.0, 90.0, -50.0, 1.0], dtype=torch.float64, requires_grad=True)
+    kept = pair_probabilities(strengths, [2, 2, 3, 3, 3, 3])
+    assert kept.tolist() == pytest.approx([1, 1, 1 / (1 + math.e), 1, 0, math.e / (1 + math.e)])
+    (gradient,) = torch.autograd.grad(kept[5], strengths)
+    assert gradient.isfinite().all() and gradient[5] > 0 > gradient[2]
+
+
+@pytest.mark.parametrize(("space", "strategy"), STRATEGIES)
 def test_gradient_against_finite_differences(space, strategy, tables):
     torch.manual_seed(0)
     modules = modules_of(space, strategy)
@@ -182,7 +208,51 @@ def test_budgets_that_no_network_keeps_are_refused(tables):
     smallest = table.range()["macs"][0]
     with pytest.raises(ConfigError, match="the smallest has") as error:
         Budget(table, {"macs": 0.5 * smallest}).check()
-    assert f"{smallest:,.6g}" in str(error.value)
+    assert f"{smallest:,}" in str(error.value)
     Budget(table, {"macs": smallest}).check()
     with pytest.raises(ConfigError, match="autofas or pta"):
         CostTable(torch.nn.Identity(), dict)
+
+
+def test_costs_that_are_no_sum_are_told_and_the_budget_is_kept_all_the_same():
+    """Milliseconds that grow where two blocks are alike, which no sum of parts can say."""
+
+    def milliseconds(choices):
+        modes = [choices[f"block_{number}"] for number in (1, 2, 3)]
+        own = sum({"light": 1.0, "heavy": 2.0, "both": 3.0}[mode] for mode in modes)
+        return {"latency_ms": own + 0.5 * (modes[0] == modes[1] == "heavy")}
+
+    table = CostTable(build_space("pta", **SPACES["pta"]), milliseconds)
+    residuals = {c: table.residual(choices_of(c))["latency_ms"] for c in CONFIGURATIONS}
+    assert {c for c, value in residuals.items() if value == pytest.approx(0.5)} == {"HHL", "HHH", "HHB"}
+    assert all(value == 0 for c, value in residuals.items() if not c.startswith("HH"))
+    modules = modules_of("pta", DARTS())
+    for module in modules:
+        module.alpha.data = torch.tensor([0.0, 3.0, -3.0])
+    assert Budget(table, {"latency_ms": 6.5}).derive(modules) == choices_of("HHH")
+    budget = Budget(table, {"latency_ms": 6.2})  # by the table HHH would have 6.0
+    assert not budget.keeps(choices_of("HHH"))
+    found = budget.derive(modules)
+    assert milliseconds(found)["latency_ms"] <= 6.2 and list(found.values()).count("heavy") == 2
+
+
+def test_counts_that_are_no_sum_are_refused():
+    def macs(choices):
+        return {"macs": 100 + sum(mode == "light" for mode in choices.values()) ** 2}
+
+    budget = Budget(CostTable(build_space("pta", **SPACES["pta"]), macs), {"macs": 200})
+    with pytest.raises(ConfigError, match="macs of this space's networks are no sum"):
+        budget.check()
+
+
+def test_paths_are_drawn_within_the_budget(tables):
+    table = tables["autofas"]
+    smallest, largest = table.range()["macs"]
+    space, limit = build_space("autofas", **SPACES["autofas"]), 0.5 * (smallest + largest)
+    budget, random = Budget(table, {"macs": limit}), np.random.RandomState(0)
+    drawn = [accepted_choices(space, random, budget.keeps) for _ in range(10)]
+    assert all(counted("autofas", choices)["macs"] <= limit for choices in drawn)
+    free = [random_choices(space, random) for _ in range(100)]
+    assert any(counted("autofas", choices)["macs"] > limit for choices in free[:20])
+    with pytest.raises(ConfigError, match="None of 1000 random networks"):
+        accepted_choices(space, random, lambda choices: False)

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from hardware.norms import averaging, restore, statistics
 
 from .batches import judging_loader
 from .datasets.base import Split
@@ -25,27 +26,15 @@ def recalibrated(network: nn.Module, task: Task, split: Split, batch_size: int =
     A batch norm of the trunk has met the outputs of all branches in training, each with its own mean. The statistics
     are plain averages over the batches of the split, cropped in the middle as for judging; no weight is touched.
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    saved = [(norm, norm.momentum, {k: v.clone() for k, v in norm.state_dict().items()}) for norm in norms]
-    device, was_training = next(network.parameters()).device, network.training
+    device, was_training, saved = next(network.parameters()).device, network.training, statistics(network)
     try:
-        network.eval()
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the plain average
-            norm.train()
-        with torch.no_grad():
+        with averaging(network), torch.no_grad():
             for batch in judging_loader(split, task.image_size, batch_size, task.workers):
-                if len(batch) == min(
-                    batch_size, len(split)
-                ):  # a plain average would give a shorter one too much weight
+                if len(batch) == min(batch_size, len(split)):  # a shorter one would weigh as much in the average
                     network(batch.to(device))
-        network.eval()
         yield network
     finally:
-        for norm, momentum, state in saved:
-            norm.momentum = momentum
-            norm.load_state_dict(state)
+        restore(saved)
         network.train(was_training)
 
 

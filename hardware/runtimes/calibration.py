@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from hardware.norms import averaging, restore, statistics, tracked_norms
 from hardware.tracing import evaluating, run
 from searchspaces.errors import CostError
 
@@ -79,21 +79,11 @@ def settle_norms(model: nn.Module, inputs: Sequence[Array]) -> bool:
     Returns:
         Whether it was done; False if the network has no batch norms or takes only one input at a time.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    before = [({name: value.clone() for name, value in norm.state_dict().items()}, norm.momentum) for norm in norms]
-    x = torch.from_numpy(np.concatenate(inputs))
+    x, saved = torch.from_numpy(np.concatenate(inputs)), statistics(model)
     try:
-        with evaluating(model):
-            for norm in norms:
-                norm.reset_running_stats()
-                norm.momentum = None  # the average of all that is seen
-                norm.train()
+        with evaluating(model), averaging(model):
             run(model, x)
     except CostError:
-        for norm, (state, _) in zip(norms, before, strict=True):
-            norm.load_state_dict(state)
+        restore(saved)
         return False
-    finally:
-        for norm, (_, momentum) in zip(norms, before, strict=True):
-            norm.momentum = momentum
-    return bool(norms)
+    return bool(tracked_norms(model))

@@ -113,12 +113,13 @@ def read_face(path: str, box: Sequence[float]) -> np.ndarray:
                 across = min(x1 - x0, y1 - y0) / FRAME * min(picture.size)  # the face's shorter side, or less
                 scale = min(1.0, 2 * FACE / across)  # a large JPEG is decoded no larger than is needed
                 picture.draft("RGB", (math.ceil(picture.width * scale), math.ceil(picture.height * scale)))
-                return cut_face(to_rgb(ImageOps.exif_transpose(picture)), box, FACE, MARGIN)
+                upright = to_rgb(ImageOps.exif_transpose(picture))
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
         reason = str(error).replace(path, "the file")
         if isinstance(error, OSError) and error.errno is not None:
             raise DatasetError(f"Cannot read {path}: {error.strerror}. Is the disk of {NAME!r} still there?") from error
         raise BrokenPictureError(f"{path} cannot be read as a picture: {reason}. Get it again or remove it.") from error
+    return cut_face(upright, box, FACE, MARGIN)
 
 
 class FaceSource:

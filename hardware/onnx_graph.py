@@ -12,7 +12,7 @@ from onnx import shape_inference
 
 from searchspaces.errors import CostError
 
-from .messages import reason
+from .messages import failing_as
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -51,10 +51,8 @@ def profile_onnx(path: str | Path, input_size: Sequence[int] | None = None) -> d
     """
     model = _load(path)
     size = _fix_input(model, path, input_size)
-    try:
+    with failing_as(f"{path} holds a graph whose sizes do not fit together"):
         inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    except Exception as error:
-        raise CostError(f"{path} holds a graph whose sizes do not fit together: {reason(error)}") from error
     graph = inferred.graph
     shapes, constants = _shapes(graph), _constants(graph)
     layers, products = [], 0
@@ -86,10 +84,9 @@ def profile_onnx(path: str | Path, input_size: Sequence[int] | None = None) -> d
 def _load(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise CostError(f"No file {path}.")
-    try:
+    # protobuf's own error, or a missing file of external weights
+    with failing_as(f"{path} is not a readable ONNX file", then=". Export the network again."):
         model = onnx.load(str(path))
-    except Exception as error:  # protobuf's own error, or a missing file of external weights
-        raise CostError(f"{path} is not a readable ONNX file: {reason(error)}. Export the network again.") from error
     if not model.graph.node:
         raise CostError(f"{path} is not an ONNX file, or holds an empty graph. Export the network again.")
     return model

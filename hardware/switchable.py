@@ -17,20 +17,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor, nn
 
-from searchspaces.errors import ArchitectureError, CostError
+from searchspaces.errors import ArchitectureError
 from searchspaces.files import write_bytes
 
-from .messages import reason
-from .runtimes import REPETITIONS, WARMUP, onnxruntime
+from .messages import failing_as
+from .runtimes import REPETITIONS, WARMUP, PathLike, onnxruntime
+from .runtimes.base import check_threads, compare_with_network
+from .runtimes.onnxruntime import open_session, run_session
 from .runtimes.timing import Latency, summarise, time_interleaved
 from .tracing import evaluating, example_input, run
-
-PathLike = str | Path
 
 PICTURE, CONFIGURATION, OUTPUT = "input", "configuration", "output"  # names of the file's inputs and output
 CODES = {"L": 0, "H": 1, "B": 2}  # of each entry of the input ``configuration``
@@ -98,14 +97,19 @@ def check_switchable(
     Raises:
         CostError: if the file cannot be run, or a configuration differs by more than the tolerance.
     """
-    session, worst = open_session(path), {}
+    session, worst, configuration = open_session(path), {}, ""
+
+    def outputs(picture: np.ndarray) -> list[np.ndarray]:
+        return run_session(session, _feed(picture, configuration), path)
+
     with keeping_configuration(network), evaluating(network):
         inputs = [example_input(network, network.input_size, seed=seed + 1) for seed in range(samples)]
         for configuration in network.configurations():
             network.configure(configuration)
-            worst[configuration] = max(
-                _difference(session, x, configuration, run(network, x), tolerance, path) for x in inputs
+            found = compare_with_network(
+                network, outputs, inputs, f"Configuration {configuration} of {path}", tolerance
             )
+            worst[configuration] = found.largest
     return worst
 
 
@@ -149,14 +153,13 @@ def measure_switchable(
     Raises:
         CostError: if a file cannot be loaded or run.
     """
-    if threads < 1:
-        raise CostError(f"Cannot measure with {threads} threads: it takes at least 1.")
+    check_threads(threads)
     switchable = open_session(path, threads)
     picture = np.random.default_rng(0).standard_normal(switchable.get_inputs()[0].shape).astype(np.float32)
     runs = [_runner(switchable, _feed(picture, configuration), path) for configuration in paths]
     runs += [_runner(open_session(slim, threads), {PICTURE: picture}, slim) for slim in paths.values()]
     samples = time_interleaved(runs, warmup=warmup, repetitions=repetitions)
-    facts: dict[str, Any] = {"runtime": onnxruntime.NAME, "version": ort.__version__, "threads": threads}
+    facts: dict[str, Any] = {"runtime": onnxruntime.NAME, "version": onnxruntime.version(), "threads": threads}
     measured = [summarise(sample, **facts, dtype="float32", warmup=warmup) for sample in samples]
     return dict(zip(paths, zip(measured[: len(paths)], measured[len(paths) :], strict=True), strict=True))
 
@@ -168,23 +171,6 @@ def encode(configuration: str) -> np.ndarray:
     array([0, 1, 2])
     """
     return np.array([CODES[letter] for letter in configuration], DTYPE)
-
-
-def open_session(path: PathLike, threads: int = 1) -> Any:
-    """An ONNX Runtime session on the CPU.
-
-    Raises:
-        CostError: if the file is missing or damaged.
-    """
-    if not Path(path).is_file():
-        raise CostError(f"No file {path}.")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4  # errors reach us as exceptions
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise CostError(f"ONNX Runtime cannot load {path}: {reason(error)} Export the network again.") from error
 
 
 @contextmanager
@@ -380,10 +366,8 @@ def _add_metadata(model: Any, network: Any, configurations: Sequence[str]) -> No
 
 def _serialised(model: Any, name: str) -> bytes:
     """A model's bytes, once ONNX itself finds nothing wrong with it."""
-    try:
+    with failing_as(f"Cannot export {name} to ONNX"):
         onnx.checker.check_model(model, full_check=True)
-    except Exception as error:
-        raise CostError(f"Cannot export {name} to ONNX: {reason(error)}") from error
     return model.SerializeToString()
 
 
@@ -391,28 +375,6 @@ def _feed(picture: np.ndarray, configuration: str) -> dict[str, np.ndarray]:
     return {PICTURE: picture, CONFIGURATION: encode(configuration)}
 
 
-def _run(session: Any, feed: dict[str, np.ndarray], path: PathLike) -> np.ndarray:
-    try:
-        return session.run([OUTPUT], feed)[0]
-    except Exception as error:
-        raise CostError(f"ONNX Runtime cannot run {path}: {reason(error)}") from error
-
-
 def _runner(session: Any, feed: dict[str, np.ndarray], path: PathLike) -> Callable[[], Any]:
-    _run(session, feed, path)  # tells a bad file before the clock starts
+    run_session(session, feed, path)  # tells a bad file before the clock starts
     return lambda: session.run(None, feed)
-
-
-def _difference(
-    session: Any, x: Tensor, configuration: str, expected: Tensor, tolerance: float, path: PathLike
-) -> float:
-    want = expected.detach().cpu().double().numpy()
-    got = _run(session, _feed(x.cpu().numpy(), configuration), path)
-    difference = float(np.abs(want - got).max()) if want.shape == got.shape else float("nan")
-    scale = float(np.abs(want).max())
-    if not difference <= tolerance * scale:  # also true for NaN
-        raise CostError(
-            f"Configuration {configuration} of {path} differs from the network by {difference:.3g} where the largest "
-            f"output is {scale:.3g}; allowed is {tolerance:g} of it. Export it again from the same weights."
-        )
-    return difference

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from hardware.messages import failing_as
 from hardware.tracing import evaluating, example_input, run
 from searchspaces.errors import CostError
 
@@ -26,6 +27,7 @@ from . import REPETITIONS, WARMUP, PathLike
 from .timing import Latency, summarise, time_interleaved
 
 TOLERANCE = 1e-4  # of the largest output; exporters stay below 1e-6 for float32
+DAMAGED = ". It may be damaged: export the network again."  # said of a file that cannot be loaded
 SAMPLES = 3  # random inputs of a check
 Array = NDArray[Any]
 
@@ -105,8 +107,6 @@ class LocalRuntime(ABC):
         Raises:
             CostError: as `export` does, or if the runtime cannot quantise the network.
         """
-        if "int8" not in self.DTYPES:
-            raise CostError(f"Runtime {self.NAME!r} has no int8 here: its package does not hold the quantiser.")
         self._tell_cliffs(model, input_size, "int8")
         return self._loadable(self._export_int8(model, input_size, Path(path), calibration), model, "int8")
 
@@ -124,7 +124,7 @@ class LocalRuntime(ABC):
     def _export_int8(
         self, model: nn.Module, input_size: Sequence[int], path: Path, calibration: Sequence[Array]
     ) -> Path:
-        raise NotImplementedError
+        raise CostError(f"Runtime {self.NAME!r} has no int8 here: its package does not hold the quantiser.")
 
     def files(self, path: PathLike) -> list[Path]:
         """All files that belong to an exported file, itself included."""
@@ -215,15 +215,12 @@ def random_input(loaded: LoadedFile) -> Array:
 
 def loaded_outputs(loaded: LoadedFile, path: PathLike) -> Callable[[Array], list[Array]]:
     """A loaded file as a function from its input to its outputs; what the library raises becomes a `CostError`."""
-    from hardware.messages import reason
 
     def outputs(x: Array) -> list[Array]:
-        try:
+        with failing_as(f"Cannot run {path}"):
             loaded.feed(x)
             loaded.invoke()
             return loaded.outputs()
-        except Exception as error:
-            raise CostError(f"Cannot run {path}: {reason(error)}") from error
 
     return outputs
 

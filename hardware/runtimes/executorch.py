@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from hardware.messages import reason
+from hardware.messages import failing_as
 from hardware.tracing import evaluating, example_input, run
-from searchspaces.errors import CostError
 from searchspaces.files import write_bytes
 
 from . import PathLike
-from .base import Array, Fallback, LocalRuntime, existing, output_tensors, quiet
+from .base import DAMAGED, Array, Fallback, LocalRuntime, existing, output_tensors, quiet
 from .libraries import library
 
 NO_WORK = ("getitem", "executorch_call_delegate")  # nodes that compute nothing themselves
@@ -43,15 +42,10 @@ class ExecuTorch(LocalRuntime):
         with quiet():
             runtime = library(self.NAME, "executorch.runtime")
         name = existing(path)
-        try:
-            _set_threads(threads)
-            with quiet():
-                program = runtime.Runtime.get().load_program(name)
-                return _Loaded(program, program.load_method("forward"))
-        except Exception as error:
-            raise CostError(
-                f"ExecuTorch cannot load {path}: {reason(error)}. It may be damaged: export the network again."
-            ) from error
+        _set_threads(threads)
+        with failing_as(f"ExecuTorch cannot load {path}", then=DAMAGED), quiet():
+            program = runtime.Runtime.get().load_program(name)
+            return _Loaded(program, program.load_method("forward"))
 
     def fallback(self, path: PathLike) -> Fallback | None:
         """Operators outside of XNNPACK; None for a file that was not exported by this process."""
@@ -73,16 +67,13 @@ class ExecuTorch(LocalRuntime):
         kind = type(model).__name__
         with evaluating(model):
             run(model, x)
-            try:
-                with quiet():
-                    config = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
-                    quantizer = xnnpack.XNNPACKQuantizer().set_global(config)
-                    prepared = pt2e.prepare_pt2e(torch.export.export(model, (x,)).module(), quantizer)
-                    for sample in calibration:
-                        prepared(torch.from_numpy(sample))
-                    quantised = pt2e.convert_pt2e(prepared)
-            except Exception as error:
-                raise CostError(f"ExecuTorch's quantiser cannot make {kind} int8: {reason(error)}") from error
+            with failing_as(f"ExecuTorch's quantiser cannot make {kind} int8"), quiet():
+                config = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
+                quantizer = xnnpack.XNNPACKQuantizer().set_global(config)
+                prepared = pt2e.prepare_pt2e(torch.export.export(model, (x,)).module(), quantizer)
+                for sample in calibration:
+                    prepared(torch.from_numpy(sample))
+                quantised = pt2e.convert_pt2e(prepared)
             return self._lower(quantised, x, path, kind)
 
     def _lower(self, model: nn.Module, x: torch.Tensor, path: Path, kind: str) -> Path:
@@ -90,15 +81,12 @@ class ExecuTorch(LocalRuntime):
         with quiet():
             exir = library(self.NAME, "executorch.exir")
             partition = library(self.NAME, "executorch.backends.xnnpack.partition.xnnpack_partitioner")
-        try:
-            with quiet():
-                exported = torch.export.export(model, (x,))
-                lowered = exir.to_edge_transform_and_lower(exported, partitioner=[partition.XnnpackPartitioner()])
-                outside = [_described(node) for node in lowered.exported_program().graph.nodes if _computes(node)]
-                inside = [_described(node) for node in _delegated(lowered.exported_program().graph_module)]
-                content = lowered.to_executorch().buffer
-        except Exception as error:
-            raise CostError(f"Cannot export {kind} to ExecuTorch: {reason(error)}") from error
+        with failing_as(f"Cannot export {kind} to ExecuTorch"), quiet():
+            exported = torch.export.export(model, (x,))
+            lowered = exir.to_edge_transform_and_lower(exported, partitioner=[partition.XnnpackPartitioner()])
+            outside = [_described(node) for node in lowered.exported_program().graph.nodes if _computes(node)]
+            inside = [_described(node) for node in _delegated(lowered.exported_program().graph_module)]
+            content = lowered.to_executorch().buffer
         write_bytes(path, content)
         self._fallbacks[path.resolve()] = summary(inside, outside)
         return path

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hardware.messages import reason
+from hardware.messages import failing_as
 from hardware.tracing import evaluating, example_input, run
-from searchspaces.errors import CostError
 from searchspaces.files import write_bytes
 
 from . import PathLike
-from .base import Array, Fallback, FlatOutputs, LocalRuntime, existing, quiet
+from .base import DAMAGED, Array, Fallback, FlatOutputs, LocalRuntime, existing, quiet
 from .libraries import library
 
 DELEGATE = "DELEGATE"  # the name of an XNNPACK partition among the operators
@@ -59,15 +58,12 @@ class LiteRT(LocalRuntime):
         with tempfile.TemporaryDirectory() as folder, evaluating(model):
             run(model, x)  # tells what is wrong with the network itself
             file = Path(folder) / "network.tflite"
-            try:
-                with quiet():
-                    spatial = x.dim() == 4
-                    flat = FlatOutputs(model).eval()
-                    wrapped = converter.to_channel_last_io(flat, args=[0]).eval() if spatial else flat
-                    sample = x.permute(0, 2, 3, 1).contiguous() if spatial else x
-                    converter.convert(wrapped, (sample,)).export(str(file))
-            except Exception as error:
-                raise CostError(f"Cannot export {type(model).__name__} to LiteRT: {reason(error)}") from error
+            with failing_as(f"Cannot export {type(model).__name__} to LiteRT"), quiet():
+                spatial = x.dim() == 4
+                flat = FlatOutputs(model).eval()
+                wrapped = converter.to_channel_last_io(flat, args=[0]).eval() if spatial else flat
+                sample = x.permute(0, 2, 3, 1).contiguous() if spatial else x
+                converter.convert(wrapped, (sample,)).export(str(file))
             return write_bytes(path, file.read_bytes())
 
     def _export_int8(
@@ -80,15 +76,11 @@ class LiteRT(LocalRuntime):
             name = _input_name(float_file)
             samples = [{name: _channels_last(x)} for x in calibration]
             file = Path(folder) / "int8.tflite"
-            try:
-                with quiet():
-                    work = quantizer.Quantizer(str(float_file))
-                    work.load_quantization_recipe(recipe.static_wi8_ai8())
-                    ranges = work.calibrate({"serving_default": samples})
-                    work.quantize(ranges).export_model(str(file))
-            except Exception as error:
-                kind = type(model).__name__
-                raise CostError(f"LiteRT's quantiser cannot make {kind} int8: {reason(error)}") from error
+            with failing_as(f"LiteRT's quantiser cannot make {type(model).__name__} int8"), quiet():
+                work = quantizer.Quantizer(str(float_file))
+                work.load_quantization_recipe(recipe.static_wi8_ai8())
+                ranges = work.calibrate({"serving_default": samples})
+                work.quantize(ranges).export_model(str(file))
             return write_bytes(path, file.read_bytes())
 
     def _converter(self) -> Any:
@@ -184,14 +176,9 @@ def _input_name(path: Path) -> str:
 def _interpreter(path: PathLike, threads: int) -> Any:
     interpreter = library(LiteRT.NAME, "ai_edge_litert.interpreter")
     name = existing(path)
-    try:
-        with quiet():  # tells that it made a delegate
-            loaded = interpreter.Interpreter(name, num_threads=threads)
-            loaded.allocate_tensors()
-    except Exception as error:
-        raise CostError(
-            f"LiteRT cannot load {path}: {reason(error)}. It may be damaged: export the network again."
-        ) from error
+    with failing_as(f"LiteRT cannot load {path}", then=DAMAGED), quiet():  # tells that it made a delegate
+        loaded = interpreter.Interpreter(name, num_threads=threads)
+        loaded.allocate_tensors()
     return loaded
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from hardware.messages import reason
+from hardware.messages import failing_as, reason
 from hardware.tracing import evaluating, example_input, run
 from searchspaces.errors import CostError
 from searchspaces.files import write_bytes
@@ -66,11 +66,8 @@ class Ncnn(LocalRuntime):
             run(model, x)  # tells what is wrong with the network itself
             warnings.simplefilter("ignore")  # torch.jit says that it grows old
             shape = ",".join(str(n) for n in x.shape)
-            try:
-                with StridedViewsAsPooling():
-                    torch.jit.trace(FlatOutputs(model), x, check_trace=False).save(str(Path(folder) / "net.pt"))
-            except Exception as error:
-                raise CostError(f"Cannot export {kind} to ncnn: {reason(error)}") from error
+            with failing_as(f"Cannot export {kind} to ncnn"), StridedViewsAsPooling():
+                torch.jit.trace(FlatOutputs(model), x, check_trace=False).save(str(Path(folder) / "net.pt"))
             # fp16=0: weights are otherwise stored in half precision
             command = [program, "net.pt", f"inputshape=[{shape}]f32", "fp16=0"]
             told = _convert(command, Path(folder), kind)

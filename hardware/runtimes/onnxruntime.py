@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from hardware.messages import reason
+from hardware.messages import failing_as
 from hardware.tracing import evaluating, example_input, run
 from searchspaces.errors import CostError
 from searchspaces.files import write_bytes
 
 from . import REPETITIONS, WARMUP, PathLike
-from .base import SAMPLES, TOLERANCE, Array, check_threads, compare_with_network, output_tensors, quiet
+from .base import SAMPLES, TOLERANCE, Array, check_threads, compare_with_network, existing, output_tensors, quiet
 from .timing import Latency, summarise, time_interleaved
 
 NAME = "onnxruntime"
@@ -58,12 +58,10 @@ def export(model: nn.Module, input_size: Sequence[int], path: PathLike) -> Path:
         for message in LEGACY_EXPORTER:
             warnings.filterwarnings("ignore", message, DeprecationWarning)
         file = Path(folder) / "network.onnx"
-        try:
+        with failing_as(f"Cannot export {type(model).__name__} to ONNX"):
             torch.onnx.export(
                 model, (x,), file, dynamo=False, opset_version=OPSET, input_names=["input"], output_names=names
             )
-        except Exception as error:
-            raise CostError(f"Cannot export {type(model).__name__} to ONNX: {reason(error)}") from error
         return write_bytes(path, file.read_bytes())
 
 
@@ -86,21 +84,17 @@ def export_int8(model: nn.Module, input_size: Sequence[int], path: PathLike, cal
     with tempfile.TemporaryDirectory() as folder:
         plain = export(model, input_size, Path(folder) / "float.onnx")
         prepared, file = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
-        try:
-            with quiet():
-                quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-                quantization.quantize_static(
-                    prepared,
-                    file,
-                    _reader(quantization.CalibrationDataReader, calibration),
-                    quant_format=quantization.QuantFormat.QDQ,
-                    per_channel=True,
-                    activation_type=quantization.QuantType.QUInt8,
-                    weight_type=quantization.QuantType.QInt8,
-                )
-        except Exception as error:
-            kind = type(model).__name__
-            raise CostError(f"ONNX Runtime's quantiser cannot make {kind} int8: {reason(error)}") from error
+        with failing_as(f"ONNX Runtime's quantiser cannot make {type(model).__name__} int8"), quiet():
+            quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+            quantization.quantize_static(
+                prepared,
+                file,
+                _reader(quantization.CalibrationDataReader, calibration),
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+            )
         return write_bytes(path, file.read_bytes())
 
 
@@ -118,7 +112,7 @@ class LoadedSession:
     """A session as a `hardware.runtimes.base.LoadedFile`."""
 
     def __init__(self, path: PathLike, threads: int) -> None:
-        self.session = _session(path, threads)
+        self.session = open_session(path, threads)
         entry = self.session.get_inputs()[0]
         self.name, self.kind = entry.name, NUMBER_TYPES[entry.type]
         self.input_shape = tuple(fixed_shape(entry.shape, None) or ())
@@ -192,10 +186,10 @@ def measure_interleaved(
         CostError: if a file cannot be loaded or run.
     """
     check_threads(threads)
-    sessions = [_session(path, threads) for path in paths]
+    sessions = [open_session(path, threads) for path in paths]
     feeds = [_random_inputs(session, path, input_size) for session, path in zip(sessions, paths, strict=True)]
     for session, feed, path in zip(sessions, feeds, paths, strict=True):
-        _run(session, feed, path)  # tells a bad file before the clock starts
+        run_session(session, feed, path)  # tells a bad file before the clock starts
 
     def runner(session: Any, feed: dict[str, Any]) -> Any:
         return lambda: session.run(None, feed)
@@ -215,31 +209,35 @@ def measure_interleaved(
     ]
 
 
-def _session(path: PathLike, threads: int) -> Any:
-    if not Path(path).is_file():
-        raise CostError(f"No file {path}.")
+def open_session(path: PathLike, threads: int = 1) -> Any:
+    """An ONNX Runtime session on the CPU.
+
+    Raises:
+        CostError: if the file is missing or damaged.
+    """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only; they reach us as exceptions
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise CostError(f"ONNX Runtime cannot load {path}: {reason(error)} Export the network again.") from error
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4  # errors reach us as exceptions
+    name = existing(path)
+    with failing_as(f"ONNX Runtime cannot load {path}", then=" Export the network again."):
+        return ort.InferenceSession(name, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: Any, feed: dict[str, Any], path: PathLike) -> list[Any]:
-    try:
+def run_session(session: Any, feed: Mapping[str, Any], path: PathLike) -> list[Any]:
+    """The outputs for these inputs.
+
+    Raises:
+        CostError: naming the file, if it cannot be run.
+    """
+    with failing_as(f"ONNX Runtime cannot run {path}"):
         return session.run(None, feed)
-    except Exception as error:
-        raise CostError(f"ONNX Runtime cannot run {path}: {reason(error)}") from error
 
 
 def _outputs(path: PathLike) -> Callable[[Array], list[Array]]:
     """An ONNX file as a function from its first input to its outputs."""
-    session = _session(path, threads=1)
+    session = open_session(path, threads=1)
     name = session.get_inputs()[0].name
-    return lambda x: _run(session, {name: x}, path)
+    return lambda x: run_session(session, {name: x}, path)
 
 
 def _reader(base: Any, calibration: Sequence[Array]) -> Any:

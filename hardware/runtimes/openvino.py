@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hardware.messages import reason
-from searchspaces.errors import CostError
+from hardware.messages import failing_as
 from searchspaces.files import write_bytes
 
 from . import PathLike, onnxruntime
-from .base import Array, Fallback, LocalRuntime, existing, quiet
+from .base import DAMAGED, Array, Fallback, LocalRuntime, existing, quiet
 from .libraries import library
 
 # the default hint computes in bfloat16 where the processor can, which is another network
@@ -55,12 +54,9 @@ class OpenVINO(LocalRuntime):
     ) -> Path:
         network = self._read_onnx(model, input_size)
         nncf = self._library("nncf")
-        try:
-            with quiet():
-                data = nncf.Dataset(calibration, lambda x: x)
-                network = nncf.quantize(network, data, subset_size=len(calibration))
-        except Exception as error:
-            raise CostError(f"NNCF cannot make {type(model).__name__} int8: {reason(error)}") from error
+        with failing_as(f"NNCF cannot make {type(model).__name__} int8"), quiet():
+            data = nncf.Dataset(calibration, lambda x: x)
+            network = nncf.quantize(network, data, subset_size=len(calibration))
         return self._save(network, path)
 
     def _library(self, module: str = "openvino") -> Any:
@@ -73,10 +69,8 @@ class OpenVINO(LocalRuntime):
         core = self._library().Core()
         with tempfile.TemporaryDirectory() as folder:
             file = onnxruntime.export(model, input_size, Path(folder) / "network.onnx")
-            try:
+            with failing_as(f"OpenVINO cannot read {type(model).__name__}"):
                 return core.read_model(file.read_bytes())
-            except Exception as error:
-                raise CostError(f"OpenVINO cannot read {type(model).__name__}: {reason(error)}") from error
 
     def _save(self, network: Any, path: Path) -> Path:
         with tempfile.TemporaryDirectory() as folder, quiet():
@@ -88,13 +82,9 @@ class OpenVINO(LocalRuntime):
 
     def _compile(self, path: PathLike, threads: int) -> Any:
         core, name = self._library().Core(), existing(path)
-        try:
-            settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, **EXACT}
+        settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, **EXACT}
+        with failing_as(f"OpenVINO cannot load {path}", then=DAMAGED):
             return core.compile_model(core.read_model(name), "CPU", settings)
-        except Exception as error:
-            raise CostError(
-                f"OpenVINO cannot load {path}: {reason(error)}. It may be damaged: export the network again."
-            ) from error
 
 
 class _Loaded:

@@ -180,14 +180,26 @@ class AdaptiveStages(Stages):
         super().measure(architecture)
         if (self.folder / DEPLOY / "tiers.json").exists() and self.table()["rows"][0]["latency"]:
             return
+        from torchvision.models import mobilenet_v2
+
         from hardware.deploy import deploy_network
 
-        table = self.table()
+        table, network, folder = self.table(), self.network(), self.folder / DEPLOY
+        reference = mobilenet_v2(num_classes=network.classes, width_mult=network.width).eval()
         with self.reporter.timed(self.seconds, "deploy"):
-            folder, simulated = self.folder / DEPLOY, table["data"]["simulated"]
-            shown = [row["configuration"] for row in table["rows"] if is_shown(row)]
-            deploy_network(self.network(), table["rows"], folder, configurations=shown, simulated=simulated)
-            self._measure_beside_reference(table)
+            rows, beside = deploy_network(
+                network,
+                table["rows"],
+                folder,
+                configurations=[row["configuration"] for row in table["rows"] if is_shown(row)],
+                simulated=table["data"]["simulated"],
+                beside={REFERENCE: reference},
+            )
+        latencies, base = {row["configuration"]: row["latency"] for row in rows}, beside[REFERENCE]
+        for row in table["rows"]:
+            row["latency"] = latencies.get(row["configuration"])
+            row["relative_latency"] = row["latency"] and row["latency"]["median_ms"] / base["median_ms"]
+        table["reference"] = {**(table["reference"] or {}), "name": "MobileNetV2", "latency": base}
         self.write_table(table)
         self._write_provenance()
         self.reporter.line("deploy", f"{folder}: one network with all configurations, slim ones, tiers.json")
@@ -196,31 +208,6 @@ class AdaptiveStages(Stages):
         """The table of the paper's configurations on the terminal, and the page."""
         self.reporter.console.print(summary_table(self.table()))
         super().report()
-
-    def _measure_beside_reference(self, table: dict[str, Any]) -> None:
-        """Latencies of the configurations that matter and of torchvision's MobileNetV2, interleaved, into the table."""
-        import tempfile
-
-        from torchvision.models import mobilenet_v2
-
-        from hardware.runtimes.onnxruntime import export
-        from hardware.switchable import measure_configurations
-        from searchspaces import build_space
-
-        space = build_space(self.options.space, **table["options"])
-        network = mobilenet_v2(num_classes=space.classes, width_mult=space.width).eval()
-        with tempfile.TemporaryDirectory() as temporary:
-            shown = [row["configuration"] for row in table["rows"] if is_shown(row)]
-            files = {name: self.folder / DEPLOY / f"{name}.onnx" for name in shown}
-            files[REFERENCE] = export(network, space.input_size, f"{temporary}/{REFERENCE}.onnx")
-            latencies = measure_configurations(files)
-        reference = latencies.pop(REFERENCE)
-        for row in table["rows"]:
-            latency = latencies.get(row["configuration"])
-            if latency:
-                row["latency"] = latency.to_dict()
-                row["relative_latency"] = latency.median_ms / reference.median_ms
-        table["reference"] = {**(table["reference"] or {}), "name": "MobileNetV2", "latency": reference.to_dict()}
 
     def baseline(self, task: Task) -> None:
         """MobileNetV2 trained alone with the same recipe, in the folder ``mobilenet_v2`` and beside the table."""

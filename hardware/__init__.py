@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         check_switchable,
         export_slim,
         export_switchable,
-        measure_configurations,
         measure_switchable,
     )
     from .tiers import make_tiers, pick, write_tiers
@@ -49,7 +48,6 @@ _HOMES = {
     "check_switchable": "switchable",
     "export_slim": "switchable",
     "export_switchable": "switchable",
-    "measure_configurations": "switchable",
     "measure_switchable": "switchable",
     "make_tiers": "tiers",
     "pick": "tiers",
@@ -74,7 +72,6 @@ __all__ = [
     "get_runtime",
     "kernels_of",
     "make_tiers",
-    "measure_configurations",
     "measure_switchable",
     "pick",
     "profile_model",

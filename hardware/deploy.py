@@ -6,9 +6,10 @@ choose for a latency budget.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from searchspaces.errors import ArchitectureError, ConfigError, RunFolderError
 from searchspaces.files import read_json
@@ -16,7 +17,11 @@ from searchspaces.files import read_json
 from .runtimes import REPETITIONS
 from .tiers import PROTOCOL, STATISTIC, check_figure, make_tiers, read_latencies, write_tiers
 
+if TYPE_CHECKING:
+    from torch import nn
+
 FORMAT = 1  # of configurations.json
+MEASURED = ("switchable_ms", "p25_ms", "p75_ms", "spread_ms", "noisy", "latency")  # of a configuration
 TIERS, ROWS, WEIGHTS = "tiers.json", "configurations.json", "weights.safetensors"
 
 
@@ -33,7 +38,8 @@ def deploy_network(
     repetitions: int = REPETITIONS,
     latencies: str | Path | None = None,
     simulated: bool | None = None,
-) -> list[dict[str, Any]]:
+    beside: Mapping[str, nn.Module] | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """Export a network whose branches are switched, check every file against it, measure, and write tiers.json.
 
     Args:
@@ -45,11 +51,13 @@ def deploy_network(
         repetitions: timed runs of each configuration.
         latencies: a file for `read_latencies`, instead of measuring here.
         simulated: whether the errors are of simulated data.
+        beside: other networks of the same input, by name, measured in turn with the configurations.
 
     Returns:
-        For each configuration: ``configuration``, ``parameters``, ``mac``, ``bytes``, ``difference`` (the largest
-        from torch, of both files), ``error``, ``latency_ms``, ``switchable_ms``, ``p25_ms``, ``p75_ms``,
-        ``spread_ms`` (the last four None where the latencies were given) and ``noisy``.
+        Rows, and the latency of each network ``beside``. A row of a configuration has ``configuration``,
+        ``parameters``, ``mac``, ``bytes``, ``difference`` (the largest from torch, of both files), ``error``,
+        ``latency_ms``, ``switchable_ms``, ``p25_ms``, ``p75_ms``, ``spread_ms``, ``noisy`` and ``latency``, that of
+        the slim file whole (all after ``latency_ms`` None where the latencies were given).
 
     Raises:
         FacenasError: if a configuration is unknown or has no error, or a file cannot be written, checked or measured.
@@ -70,13 +78,14 @@ def deploy_network(
             network.configure(configuration)
             difference = onnxruntime.check(network, files[configuration], network.input_size)
             differences[configuration] = max(difference, differences[configuration])
+    others: dict[str, dict[str, Any]] = {}
     if given is not None:
         timed = {name: {"latency_ms": float(given["latency_ms"][name])} for name in configurations}
         device, protocol = given["device"], {key: given.get(key) for key in PROTOCOL}
     else:
-        timed, protocol = _measure(path, files, threads, repetitions)
+        timed, protocol, others = _measure(path, files, beside or {}, network.input_size, threads, repetitions)
         device = this_device()
-    facts = {row["configuration"]: row for row in rows}
+    facts, nothing = {row["configuration"]: row for row in rows}, dict.fromkeys(MEASURED)
     result = [
         {
             "configuration": name,
@@ -85,23 +94,17 @@ def deploy_network(
             "bytes": files[name].stat().st_size,
             "difference": differences[name],
             "error": errors[name],
-            **dict.fromkeys(("switchable_ms", "p25_ms", "p75_ms", "spread_ms", "noisy")),
+            **nothing,
             **timed[name],
         }
         for name in configurations
     ]
     slim = {configuration: file.name for configuration, file in files.items()}
     where: dict[str, Any] = {"device": device, "protocol": protocol, "simulated": simulated}
-    _remove_others(folder, slim)
     write_tiers(folder / TIERS, make_tiers(result), network=path.name, slim=slim, **where)
-    return result
-
-
-def _remove_others(folder: Path, slim: Mapping[str, str]) -> None:
-    """Slim files of an earlier call, which tiers.json does not name any more."""
-    for file in folder.glob("*.onnx"):
-        if set(file.stem) <= set("LHB") and file.name not in slim.values():
-            file.unlink()
+    for other in set(network.configurations()) - set(slim):  # files of an earlier call, which no tier names any more
+        (folder / f"{other}.onnx").unlink(missing_ok=True)
+    return result, others
 
 
 def _errors(rows: Sequence[Mapping[str, Any]], configurations: Sequence[str]) -> dict[str, float]:
@@ -117,13 +120,28 @@ def _errors(rows: Sequence[Mapping[str, Any]], configurations: Sequence[str]) ->
 
 
 def _measure(
-    path: Path, files: Mapping[str, Path], threads: int, repetitions: int
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Figures of each configuration, and how they were taken."""
+    path: Path,
+    files: Mapping[str, Path],
+    beside: Mapping[str, nn.Module],
+    input_size: Sequence[int],
+    threads: int,
+    repetitions: int,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any], dict[str, dict[str, Any]]]:
+    """Figures of each configuration, how they were taken, and the latencies of the networks beside them."""
+    from .runtimes.onnxruntime import export
     from .switchable import measure_switchable
 
-    timed, protocol = {}, {}
-    for name, (switchable, slim) in measure_switchable(path, files, threads, repetitions).items():
+    timed, protocol, others = {}, {}, {}
+    with tempfile.TemporaryDirectory() as temporary:
+        exported = {
+            name: export(other, input_size, Path(temporary) / f"{number}.onnx")
+            for number, (name, other) in enumerate(beside.items())
+        }
+        measured = measure_switchable(path, files, threads, repetitions, beside=exported)
+    for name, (switchable, slim) in measured.items():
+        if switchable is None:
+            others[name] = slim.to_dict()
+            continue
         timed[name] = {
             "latency_ms": slim.median_ms,
             "switchable_ms": switchable.median_ms,
@@ -131,9 +149,10 @@ def _measure(
             "p75_ms": slim.p75_ms,
             "spread_ms": slim.iqr_ms,
             "noisy": slim.noisy or switchable.noisy,
+            "latency": slim.to_dict(),
         }
         protocol = {**slim.to_dict(), "statistic": STATISTIC}
-    return timed, protocol
+    return timed, protocol, others
 
 
 # ---- the command
@@ -161,7 +180,7 @@ def main(
     folder = Path(run)
     network, content = load_run(folder)
     chosen = choose(network, configurations)
-    rows = deploy_network(
+    rows, _ = deploy_network(
         network,
         content["rows"],
         Path(out) if out else folder / "deploy",

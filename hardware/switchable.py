@@ -113,31 +113,14 @@ def check_switchable(
     return worst
 
 
-def measure_configurations(
-    paths: Mapping[str, PathLike], threads: int = 1, repetitions: int = REPETITIONS, warmup: int = WARMUP
-) -> dict[str, Latency]:
-    """Latencies of slim files, and of a reference that is passed among them, interleaved in one process.
-
-    Args:
-        paths: ONNX files of one input each, by any name.
-        threads: threads of one inference.
-        repetitions: timed runs of each file.
-        warmup: untimed runs of each before.
-
-    Raises:
-        CostError: if a file cannot be loaded or run.
-    """
-    measured = onnxruntime.measure_interleaved(list(paths.values()), threads, warmup=warmup, repetitions=repetitions)
-    return dict(zip(paths, measured, strict=True))
-
-
 def measure_switchable(
     path: PathLike,
     paths: Mapping[str, PathLike],
     threads: int = 1,
     repetitions: int = REPETITIONS,
     warmup: int = WARMUP,
-) -> dict[str, tuple[Latency, Latency]]:
+    beside: Mapping[str, PathLike] | None = None,
+) -> dict[str, tuple[Latency | None, Latency]]:
     """Latencies of configurations of the one file and of their slim files, interleaved: what switching costs.
 
     Args:
@@ -146,22 +129,25 @@ def measure_switchable(
         threads: threads of one inference.
         repetitions: timed runs of each.
         warmup: untimed runs of each before.
+        beside: other files with the same input, by any name, to compare with.
 
     Returns:
-        For each configuration the latency within the one file, and that of its slim file.
+        For each configuration the latency within the one file, and that of its slim file; for each other file None
+        and its latency.
 
     Raises:
         CostError: if a file cannot be loaded or run.
     """
     check_threads(threads)
-    switchable = open_session(path, threads)
+    switchable, files = open_session(path, threads), {**paths, **(beside or {})}
     picture = np.random.default_rng(0).standard_normal(switchable.get_inputs()[0].shape).astype(np.float32)
     runs = [_runner(switchable, _feed(picture, configuration), path) for configuration in paths]
-    runs += [_runner(open_session(slim, threads), {PICTURE: picture}, slim) for slim in paths.values()]
+    runs += [_runner(open_session(file, threads), {PICTURE: picture}, file) for file in files.values()]
     samples = time_interleaved(runs, warmup=warmup, repetitions=repetitions)
     facts: dict[str, Any] = {"runtime": onnxruntime.NAME, "version": onnxruntime.version(), "threads": threads}
     measured = [summarise(sample, **facts, dtype="float32", warmup=warmup) for sample in samples]
-    return dict(zip(paths, zip(measured[: len(paths)], measured[len(paths) :], strict=True), strict=True))
+    within = dict(zip(paths, measured[: len(paths)], strict=True))
+    return {name: (within.get(name), one) for name, one in zip(files, measured[len(paths) :], strict=True)}
 
 
 def encode(configuration: str) -> np.ndarray:

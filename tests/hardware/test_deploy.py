@@ -244,11 +244,11 @@ def test_a_slim_network_has_nothing_to_switch(tmp_path: Path) -> None:
 
 
 def test_latencies_of_slim_files_and_a_reference(folder: Path) -> None:
-    paths = {"MobileNetV2": folder / "HHH.onnx", "BBB": folder / "BBB.onnx", "LLL": folder / "LLL.onnx"}
-    measured = switchable.measure_configurations(paths, threads=1, repetitions=40)
-    assert list(measured) == ["MobileNetV2", "BBB", "LLL"]
-    assert all(latency.repetitions == 40 and latency.clock == "cpu" for latency in measured.values())
-    assert measured["LLL"].p25_ms < measured["BBB"].p25_ms
+    paths, beside = {name: folder / f"{name}.onnx" for name in ("BBB", "LLL")}, {"MobileNetV2": folder / "HHH.onnx"}
+    measured = switchable.measure_switchable(folder / "pta.onnx", paths, threads=1, repetitions=40, beside=beside)
+    assert list(measured) == ["BBB", "LLL", "MobileNetV2"] and measured["MobileNetV2"][0] is None
+    assert all(slim.repetitions == 40 and slim.clock == "cpu" for _, slim in measured.values())
+    assert measured["LLL"][1].p25_ms < measured["MobileNetV2"][1].p25_ms < measured["BBB"][1].p25_ms
 
 
 def test_latencies_within_the_one_file_depend_on_the_configuration(folder: Path) -> None:

@@ -46,7 +46,7 @@ def main(
     import json as writer
 
     from facenas.budgets import build_table
-    from facenas.options import OPTIONS, resolve
+    from facenas.options import OPTIONS, DifferentiableOptions, resolve
     from facenas.pipeline import build_task
     from searchspaces.console import quiet_libraries
     from searchspaces.errors import ConfigError, UnknownNameError
@@ -56,9 +56,11 @@ def main(
             raise UnknownNameError(kind, name, known)
     if budgets < 10:
         raise ConfigError(f"budgets is {budgets}; a comparison needs at least 10.")
-    given: dict[str, Any] = {"space": space, "people": people, "seed": seed, "cost_weight": cost_weight}
+    given: dict[str, Any] = {"space": space, "people": people, "seed": seed}
     given |= {"search_epochs": search_epochs, "train_epochs": train_epochs, "space_options": SPACE_OPTIONS[space]}
-    given |= {"train_options": {}, "accelerator": "cpu", "guard": "off"}
+    given |= {"train_options": {}, "accelerator": "cpu"}
+    if issubclass(OPTIONS[strategy], DifferentiableOptions):
+        given |= {"guard": "off", "cost_weight": cost_weight}
     options = resolve(OPTIONS[strategy](**given))
     options.train_options.clear()  # the searched network is the trained one, so the recipe's widths are left out
     smallest, _ = build_table(options, ("macs", "parameters")).range()["macs"]

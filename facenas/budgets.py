@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from searchspaces.errors import ConfigError, CostError
 from searchspaces.files import read_json
 
-from .options import SearchOptions
+from .options import DifferentiableOptions, SearchOptions
 
 if TYPE_CHECKING:
     from strategies.cost import Budget, CostTable
@@ -51,7 +51,8 @@ def read_budget(options: SearchOptions) -> Budget | None:
     table = build_table(options, names_of(options))
     largest = {name: ends[1] for name, ends in table.range().items()}
     limits = {name: value * largest[name] if relative else value for name, (value, relative) in parsed.items()}
-    return Budget(table, limits, options.cost_weight)
+    weight = {"weight": options.cost_weight} if isinstance(options, DifferentiableOptions) else {}
+    return Budget(table, limits, **weight)
 
 
 def names_of(options: SearchOptions) -> tuple[str, ...]:

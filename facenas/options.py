@@ -38,14 +38,11 @@ class SearchOptions:
         accelerator: where to compute.
         threads: CPU threads; all cores by default.
         workers: processes that read pictures; by default none, or several where each picture is a file to decode.
-        guard: what to do when the search collapses to skip connections.
         space_options: options of the space during the search.
         train_options: options of the space for the network that is trained, on top of space_options.
         search_epochs: epochs of a one-shot search.
         search_batch: batch size of the search.
         search_learning_rate: learning rate of the weights during the search.
-        arc_learning_rate: learning rate of the architecture parameters.
-        arc_weight_decay: weight decay of the architecture parameters.
         train_epochs: epochs of the training of the result; a sampled training of pta has none, and trains MobileNetV2
             beside it as it was trained itself.
         train_batch: batch size of the training of the result.
@@ -60,7 +57,6 @@ class SearchOptions:
         params_budget: most parameters of the result, likewise.
         latency_budget: most milliseconds of the result on the device of device_profile, or a share likewise.
         device_profile: a device's profile, as hardware.fit writes it, or the name of a shipped one.
-        cost_weight: how strongly a differentiable search is kept to its budget.
     """
 
     space: str = "autofas"
@@ -80,14 +76,11 @@ class SearchOptions:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: int | None = None
     workers: int | None = None
-    guard: Literal["stop", "warn", "off"] = "stop"
     space_options: dict[str, Any] = field(default_factory=dict)
     train_options: dict[str, Any] = field(default_factory=dict)
     search_epochs: int | None = None
     search_batch: int | None = None
     search_learning_rate: float | None = None
-    arc_learning_rate: float | None = None
-    arc_weight_decay: float | None = None
     train_epochs: int | None = None
     train_batch: int | None = None
     train_learning_rate: float | None = None
@@ -101,11 +94,27 @@ class SearchOptions:
     params_budget: str | None = None
     latency_budget: str | None = None
     device_profile: str | None = None
+
+
+@dataclass(frozen=True)
+class DifferentiableOptions(SearchOptions):
+    """Options of the searches that learn architecture parameters.
+
+    Args:
+        guard: what to do when the search collapses to skip connections.
+        arc_learning_rate: learning rate of the architecture parameters.
+        arc_weight_decay: weight decay of the architecture parameters.
+        cost_weight: how strongly the search is kept to its budget.
+    """
+
+    guard: Literal["stop", "warn", "off"] = "stop"
+    arc_learning_rate: float | None = None
+    arc_weight_decay: float | None = None
     cost_weight: float = 1.0
 
 
 @dataclass(frozen=True)
-class DartsOptions(SearchOptions):
+class DartsOptions(DifferentiableOptions):
     """Options of DARTS.
 
     Args:
@@ -122,7 +131,7 @@ class DartsOptions(SearchOptions):
 
 
 @dataclass(frozen=True)
-class PCDartsOptions(SearchOptions):
+class PCDartsOptions(DifferentiableOptions):
     """Options of PC-DARTS.
 
     Args:
@@ -156,7 +165,7 @@ class RandomSearchOptions(SearchOptions):
 
 
 @dataclass(frozen=True)
-class GumbelOptions(SearchOptions):
+class GumbelOptions(DifferentiableOptions):
     """Options of the Gumbel single path.
 
     Args:

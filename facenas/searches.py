@@ -33,6 +33,7 @@ from strategies.single_path import expected_macs as expected_macs
 from .budgets import build_budget, costs_of, recorded_costs
 from .options import (
     DartsOptions,
+    DifferentiableOptions,
     EvolutionOptions,
     GumbelOptions,
     PCDartsOptions,
@@ -235,6 +236,7 @@ SEARCHES = {
 
 def build_one_shot(options: SearchOptions) -> DARTS:
     """The strategy that the options describe."""
+    assert isinstance(options, DifferentiableOptions)
     common: dict[str, Any] = {
         "arc_learning_rate": options.arc_learning_rate,
         "arc_weight_decay": options.arc_weight_decay,

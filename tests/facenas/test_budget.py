@@ -3,7 +3,7 @@ and the plan of a search."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
@@ -51,8 +51,9 @@ def arguments(tmp_path_factory):
 def options_of(strategy, space, **given):
     small = {"search_epochs": 2, "search_batch": 6, "train_epochs": 1, "train_batch": 6, "candidate_epochs": 1}
     fixed = {"accelerator": "cpu", "guard": "off", "baseline": False, "arc_learning_rate": 0.05}
-    defaults = {"space_options": SPACES[space], **small, **fixed}
-    options = resolve(OPTIONS[strategy](space=space, **{**defaults, **given}))
+    known = {field.name for field in fields(OPTIONS[strategy])}
+    defaults = {name: value for name, value in {**small, **fixed}.items() if name in known}
+    options = resolve(OPTIONS[strategy](space=space, **{"space_options": SPACES[space], **defaults, **given}))
     return replace(options, train_options={})
 
 

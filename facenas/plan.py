@@ -92,7 +92,7 @@ def budget_lines(budget: Budget, space: Any, seed: int, problem: str | None) -> 
     """Whether the budget can be kept, how rare networks are that keep it, and how far its table is from a sum."""
     from numpy.random import RandomState
 
-    from strategies.paths import random_choices
+    from searchspaces.sampling import random_choices
 
     limits = ", ".join(f"at most {amount(most)} {COUNTED[name]}" for name, most in budget.limits.items())
     if problem:

@@ -6,13 +6,16 @@ import logging
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import track as progress_bar
+
+Item = TypeVar("Item")
 
 
 class Reporter:
@@ -68,6 +71,11 @@ SHOWN = {
     "entropy": "entropy {:.3f}",
     "skip_share": "skips {:.0%}",
 }
+
+
+def track(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """The items, with a progress bar on standard error while they are taken."""
+    return iter(progress_bar(items, what, console=Console(stderr=True), transient=True))
 
 
 def _numbers(row: dict[str, Any]) -> str:

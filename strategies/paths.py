@@ -14,6 +14,7 @@ from searchspaces.cells import Cell, CellShape, MutableCell, chosen_edges, edges
 from searchspaces.errors import ConfigError
 from searchspaces.operations import OPERATIONS
 from searchspaces.pta import MutableBlock
+from searchspaces.sampling import random_choices
 
 from .stand_in import StandIn
 
@@ -86,14 +87,6 @@ def run_path(supernet: nn.Module, choices: Mapping[str, Any]) -> None:
             module.resample(memo)
         elif isinstance(module, MutableBlock):
             module.set_choices(memo)
-
-
-def random_choices(space: ModelSpace, random: RandomState) -> dict[str, Any]:
-    """A point of the space, each choice drawn with equal chances; labels in alphabetical order, so it repeats."""
-    memo: dict[str, Any] = {}
-    for label, mutable in sorted(space.simplify().items()):
-        memo[label] = mutable.random(memo, random)
-    return memo
 
 
 def accepted_choices(space: ModelSpace, random: RandomState, accepts: Accepts | None = None) -> dict[str, Any]:

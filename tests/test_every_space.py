@@ -11,7 +11,7 @@ from hardware.runtimes import onnxruntime
 from searchspaces import Architecture, build_space, list_spaces
 from searchspaces.errors import ConfigError
 from searchspaces.registry import find_space
-from strategies.paths import random_choices
+from searchspaces.sampling import random_choices
 
 # quick to test; a space that is not here is tested as it is
 SMALL = {

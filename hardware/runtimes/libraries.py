@@ -9,10 +9,10 @@ from typing import Any
 
 from searchspaces.errors import CostError
 
-# runtime -> modules that its export and measuring import; onnxruntime is a dependency of facenas itself
+# runtime -> modules that its export and measuring import; those of onnxruntime and litert come with facenas itself
 LIBRARIES: dict[str, Sequence[str]] = {
     "onnxruntime": ("onnxruntime",),
-    "litert": ("ai_edge_litert", "litert_torch", "ai_edge_quantizer"),
+    "litert": ("ai_edge_litert", "ai_edge_quantizer"),
     "openvino": ("openvino", "nncf"),
     "ncnn": ("ncnn", "pnnx"),
     "executorch": ("executorch", "torchao"),

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from hardware.messages import failing_as
-from hardware.tracing import evaluating, example_input, run
+from hardware.tracing import evaluating, example_input
+from searchspaces.errors import CostError
 from searchspaces.files import write_bytes
 
-from . import PathLike
+from . import PathLike, litert_kernels
 from .base import DAMAGED, Array, Fallback, FlatOutputs, LocalRuntime, existing, quiet
-from .libraries import library
+from .kernels import RuntimeKernel
+from .libraries import install_command, library
+from .tflite_export import network_bytes
+from .tflite_lowering import UnknownOperatorError
 
 DELEGATE = "DELEGATE"  # the name of an XNNPACK partition among the operators
 
@@ -53,10 +58,19 @@ class LiteRT(LocalRuntime):
         return Fallback(len(outside), len(own), share, names)
 
     def _export(self, model: nn.Module, input_size: Sequence[int], path: Path) -> Path:
-        converter = self._converter()
         x = example_input(model, input_size, seed=0)
+        try:
+            return write_bytes(path, network_bytes(model, x))
+        except UnknownOperatorError as error:
+            if find_spec("litert_torch") is None:
+                install = install_command(self.NAME)
+                raise CostError(f"{error}. LiteRT's own converter (about 1 GB) may know it: {install}") from error
+        return self._convert(model, x, path)
+
+    def _convert(self, model: nn.Module, x: Tensor, path: Path) -> Path:
+        """By LiteRT's own converter, which knows more operators and takes about ten seconds."""
+        converter = self._converter()
         with tempfile.TemporaryDirectory() as folder, evaluating(model):
-            run(model, x)  # tells what is wrong with the network itself
             file = Path(folder) / "network.tflite"
             with failing_as(f"Cannot export {type(model).__name__} to LiteRT"), quiet():
                 spatial = x.dim() == 4
@@ -82,6 +96,17 @@ class LiteRT(LocalRuntime):
                 ranges = work.calibrate({"serving_default": samples})
                 work.quantize(ranges).export_model(str(file))
             return write_bytes(path, file.read_bytes())
+
+    # ---- kernels (see `hardware.runtimes.kernels.KernelRuntime`)
+
+    def kernels(self, path: PathLike) -> list[RuntimeKernel]:
+        return litert_kernels.kernels(path)
+
+    def kernel_alone(self, kernel: RuntimeKernel, replicas: int) -> bytes:
+        return litert_kernels.kernel_alone(kernel, replicas)
+
+    def runner(self, content: bytes, threads: int, whole: bool = False) -> Callable[[], object]:
+        return litert_kernels.runner(content, threads)
 
     def _converter(self) -> Any:
         with quiet():  # it logs what it imports

@@ -20,6 +20,7 @@ from searchspaces.files import write_bytes
 
 from . import REPETITIONS, WARMUP, PathLike
 from .base import SAMPLES, TOLERANCE, Array, check_threads, compare_with_network, existing, output_tensors, quiet
+from .kernels import RuntimeKernel
 from .timing import Latency, summarise, time_interleaved
 
 NAME = "onnxruntime"
@@ -96,6 +97,27 @@ def export_int8(model: nn.Module, input_size: Sequence[int], path: PathLike, cal
                 weight_type=quantization.QuantType.QInt8,
             )
         return write_bytes(path, file.read_bytes())
+
+
+def kernels(path: PathLike) -> list[RuntimeKernel]:
+    """The kernels of a file (see `hardware.runtimes.kernels.KernelRuntime`, as the next two)."""
+    from .onnx_kernels import kernels
+
+    return kernels(path)
+
+
+def kernel_alone(kernel: RuntimeKernel, replicas: int) -> bytes:
+    """A file of copies of one kernel."""
+    from .onnx_kernels import kernel_alone
+
+    return kernel_alone(kernel, replicas)
+
+
+def runner(content: bytes, threads: int, whole: bool = False) -> Callable[[], object]:
+    """One inference of a file: of one kernel, or of a whole network."""
+    from .onnx_kernels import runner
+
+    return runner(content, threads, whole)
 
 
 def version() -> str:

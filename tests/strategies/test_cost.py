@@ -13,10 +13,11 @@ from hardware.counters import count, count_parameters
 from searchspaces import Architecture, build_space
 from searchspaces.errors import ConfigError
 from searchspaces.pta import CONFIGURATIONS, choices_of
+from searchspaces.sampling import random_choices
 from strategies import DARTS, PCDARTS, GumbelSinglePath
 from strategies.branches import MODES
 from strategies.cost import Budget, CostTable, Option, best_within, pair_probabilities
-from strategies.paths import accepted_choices, random_choices
+from strategies.paths import accepted_choices
 from strategies.stand_in import StandIn
 
 SPACES = {

@@ -22,10 +22,11 @@ from evaluators.task import WeightSchedule
 from searchspaces import Architecture, build_space
 from searchspaces.errors import ConfigError, DivergenceError
 from searchspaces.pta import SAMPLING, MutableBlock, choices_of, configuration_of
+from searchspaces.sampling import random_choices
 from strategies import DARTS, PCDARTS, CollapseGuard, GumbelSinglePath, SinglePath
 from strategies.branches import MODES, MixedBlock
 from strategies.gumbel import GumbelBlock, gumbel_index, straight_through_weight
-from strategies.paths import SampledCell, random_choices, run_path
+from strategies.paths import SampledCell, run_path
 from strategies.record import PathLog, best_epoch
 from strategies.single_path import check_table
 

@@ -1,0 +1,182 @@
+"""How well kernels measured one by one predict whole networks, on the machine that this runs on.
+
+    python -m benchmarks.latency_local
+
+For LiteRT in float32 and int8 and for ONNX Runtime: the kernels of some random networks of our spaces are measured, 12 of
+these networks calibrate their sum, and networks drawn apart from them, in two further processes, are predicted. They may
+have kernels that were never measured. Beside it, fitted to the same 12 networks: a straight line in the MACs alone, and
+one in the parameters alone; and the noise, within a process and between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SPACES: list[tuple[str, dict[str, Any]]] = [
+    ("autofas", {"channels": 8}),
+    ("autofas", {"channels": 16}),
+    ("autofas", {"channels": 24, "layout": "RNRN"}),
+    ("pta", {"width": 0.5}),
+    ("pta", {"width": 0.75}),
+    ("pta", {"width": 1.0}),
+]
+CASES = [("litert", "float32"), ("litert", "int8"), ("onnxruntime", "float32")]
+CALIBRATION = 12
+GOALS = {"mape": 0.04, "within_10": 0.97, "spearman": 0.99, "times_better_than_flops": 5.0}
+
+
+def main(
+    held_out: int = 60,
+    networks: int = 60,
+    rounds: int = 8,
+    cases: str = "all",
+    seed: int = 0,
+    quick: bool = False,
+    json: bool = False,
+) -> None:
+    """Learn this machine and judge the predictions on held-out networks.
+
+    Args:
+        held_out: networks that are predicted.
+        networks: networks whose kernels are measured.
+        rounds: timed rounds of five runs of everything.
+        cases: all, or some of litert-float32, litert-int8 and onnxruntime-float32, separated by commas.
+        seed: of the random networks.
+        quick: 12 networks of each kind and 3 rounds, to see that it works.
+        json: print the rows as JSON.
+    """
+    import json as writer
+
+    from hardware.device import this_device
+    from searchspaces.console import quiet_libraries
+    from searchspaces.errors import ConfigError, UnknownNameError
+
+    known = [f"{runtime}-{dtype}" for runtime, dtype in CASES]
+    wanted = known if cases == "all" else [name.strip() for name in cases.split(",")]
+    for name in wanted:
+        if name not in known:
+            raise UnknownNameError("case", name, known)
+    if quick:
+        held_out, networks, rounds = CALIBRATION, CALIBRATION, 3
+    if min(held_out, networks) < CALIBRATION or rounds < 2:
+        raise ConfigError(f"At least {CALIBRATION} networks of each kind and 2 rounds are needed.")
+    rows = []
+    with quiet_libraries():
+        for runtime, dtype in CASES:
+            if f"{runtime}-{dtype}" in wanted:
+                rows.append(judge(runtime, dtype, held_out, networks, rounds, seed))
+                if not json:
+                    print(line_of(rows[-1]), flush=True)
+    result = {"device": this_device(), "seed": seed, "rounds": rounds, "goals": GOALS, "rows": rows}
+    if json:
+        print(writer.dumps(result, indent=2))
+
+
+def judge(runtime: str, dtype: str, held_out: int, networks: int, rounds: int, seed: int) -> dict[str, Any]:
+    """One runtime and number type: how well held-out networks are predicted."""
+    import tempfile
+
+    from hardware.accuracy import accuracy
+    from hardware.counters import count, count_parameters
+    from hardware.kernel_table import KernelTable
+    from hardware.learn import draw, export_all
+    from searchspaces.console import track
+
+    def some(total: int, seed: int) -> list[Any]:
+        drawn = [draw(space, options, -(-total // len(SPACES)), seed) for space, options in SPACES]
+        return [group[i] for i in range(-(-total // len(SPACES))) for group in drawn][:total]
+
+    architectures = [*some(networks, seed), *some(held_out, seed + 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        exports = export_all(architectures, runtime, dtype, Path(folder), track)
+        learnt, judged = exports[:networks], exports[networks:]
+        files = [one.path for one in exports]
+        timed = in_new_process(time_all, runtime, files[:networks], files[:CALIBRATION], rounds)
+        runs = [in_new_process(time_all, runtime, [], files[networks:], rounds).networks for _ in range(2)]
+    calibration_ms = timed.network_ms()
+    conditions: dict[str, Any] = {"space": "autofas and pta", "runtime": runtime, "dtype": dtype}
+    calibration = [one.kernels for one in learnt[:CALIBRATION]]
+    table = KernelTable.fit(timed.kernels, timed.overhead_ms, calibration, calibration_ms, **conditions)
+    measured, again = (np.array([np.median(one.cpu) * 1e3 for one in run]) for run in runs)
+    found = table.predict([one.kernels for one in judged])
+    counts = []
+    for architecture in architectures:
+        network, size = architecture.build(), architecture.input_size
+        counts.append((count(network, size), count_parameters(network, size)["stored"]))
+    macs, parameters = np.array(counts, dtype=float).T
+    lines = {
+        name: accuracy(straight_line(x[:CALIBRATION], calibration_ms, x[networks:]), measured)
+        for name, x in (("flops", macs), ("parameters", parameters))
+    }
+    halves = [np.array([np.median(one.cpu[start::2]) for one in runs[0]]) for start in (0, 1)]
+    ours = accuracy(found.ms, measured)
+    return {
+        "runtime": runtime,
+        "dtype": dtype,
+        "networks": len(judged),
+        "range_ms": [float(measured.min()), float(measured.max())],
+        "kernels": len(table.kernels),
+        "share_of_known_kernels": float(np.mean([table.covered(one.kernels) for one in judged])),
+        **ours,
+        "largest_error": float(np.max(np.abs(found.ms / measured - 1))),
+        "coverage_of_90": float(np.mean((found.low <= measured) & (measured <= found.high))),
+        "noise_within": float(np.mean(np.abs(halves[0] / halves[1] - 1))),
+        "noise_between": float(np.mean(np.abs(again / measured - 1))),
+        "times_better_than_flops": lines["flops"]["mape"] / ours["mape"],
+        **{f"{name}_only": line for name, line in lines.items()},
+    }
+
+
+def straight_line(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """a + b x of least relative error on (x, y), at new x; a and b not negative."""
+    from scipy.optimize import nnls
+
+    unit = x.max()
+    (a, b), _ = nnls(np.stack([1 / y, x / unit / y], axis=1), np.ones(len(y)))
+    return np.asarray(a + b * new / unit)
+
+
+def time_all(runtime: str, learnt: Sequence[Path], whole: Sequence[Path], rounds: int) -> Any:
+    """Time all kernels of some files, and other files whole; run in a process of its own."""
+    from hardware.kernel_table import kernel_runtime
+    from hardware.kernel_timing import time_kernels
+
+    found = {kernel.key: kernel for path in learnt for kernel in kernel_runtime(runtime).kernels(path)}
+    return time_kernels(runtime, list(found.values()), whole, rounds=rounds)
+
+
+def in_new_process(function: Any, *arguments: Any) -> Any:
+    """The result of a function, computed by a fresh interpreter."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """One row for people."""
+    flops, parameters = row["flops_only"], row["parameters_only"]
+    low, high = row["range_ms"]
+    return (
+        f"{row['runtime']} {row['dtype']}: {row['networks']} held-out networks, {low:.2f} to {high:.2f} ms\n"
+        f"  {row['kernels']} kernels measured, {row['share_of_known_kernels']:.1%} of the networks' time in them\n"
+        f"  predicted        error {row['mape']:6.1%}  within 10 % {row['within_10']:6.1%}  "
+        f"Spearman {row['spearman']:.4f}  largest error {row['largest_error']:.1%}  "
+        f"in 90 % interval {row['coverage_of_90']:.1%}\n"
+        f"  MACs alone       error {flops['mape']:6.1%}  within 10 % {flops['within_10']:6.1%}  "
+        f"Spearman {flops['spearman']:.4f}  ({row['times_better_than_flops']:.1f} times the error)\n"
+        f"  parameters alone error {parameters['mape']:6.1%}  within 10 % {parameters['within_10']:6.1%}  "
+        f"Spearman {parameters['spearman']:.4f}\n"
+        f"  noise            within a process {row['noise_within']:.1%}, between two {row['noise_between']:.1%}"
+    )
+
+
+if __name__ == "__main__":
+    from searchspaces.cli import run_command
+
+    raise SystemExit(run_command(main, prog="python -m benchmarks.latency_local"))

@@ -1,0 +1,116 @@
+"""Timing kernels one by one beside whole networks, all interleaved, on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchspaces.errors import CostError
+
+from .kernel_table import SHORTEST_MS, Measured, kernel_runtime
+from .runtimes.kernels import QUANTITIES, RuntimeKernel
+from .runtimes.timing import RUNS_PER_VISIT, Samples, time_interleaved
+
+Matrix = NDArray[np.float64]
+
+ROUNDS = 8
+WARMUP = 2
+REPLICAS_BYTES = 2**20  # copies of a kernel write so much together, so that they do not all stay in the fastest cache
+FEWEST_REPLICAS, MOST_REPLICAS = 2, 16
+OVERHEAD_KERNELS = 3  # the smallest ones, from which the overhead of an inference is extrapolated
+OVERHEAD_REPLICAS = (1, 9)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What was measured.
+
+    Attributes:
+        kernels: key -> kernel.
+        overhead_ms: of one inference without any kernel.
+        networks: timed runs of each network.
+    """
+
+    kernels: Mapping[str, Measured]
+    overhead_ms: float
+    networks: Sequence[Samples]
+
+    def network_ms(self, threads: int = 1) -> Matrix:
+        """Median of each network, by the clock that suits the number of threads."""
+        return np.array([np.median(clocked(samples, threads)) * 1e3 for samples in self.networks])
+
+
+def time_kernels(
+    runtime: str, kernels: Sequence[RuntimeKernel], files: Sequence[Path], *, threads: int = 1, rounds: int = ROUNDS
+) -> Timed:
+    """Measure kernels and networks side by side in shuffled rounds. A kernel that does not run alone is left out.
+
+    Args:
+        runtime: the runtime's name.
+        kernels: each key once.
+        files: the networks' files.
+        threads: threads that one inference may use.
+        rounds: each of 5 timed runs of everything.
+
+    Raises:
+        CostError: if a network or most of the kernels cannot be run.
+    """
+    target = kernel_runtime(runtime)
+    runs, kernels = _alone(target, kernels, threads)
+    replicas = [copies(kernel) for kernel in kernels]
+    small = sorted(kernels, key=_bytes_moved)[:OVERHEAD_KERNELS]
+    runs += [target.runner(target.kernel_alone(kernel, n), threads) for kernel in small for n in OVERHEAD_REPLICAS]
+    runs += [target.runner(path.read_bytes(), threads, whole=True) for path in files]
+    samples = time_interleaved(runs, warmup=WARMUP, repetitions=rounds * RUNS_PER_VISIT)
+    # noise only adds to a short run, so a kernel's own time is a low percentile
+    alone = np.array([np.percentile(clocked(one, threads), 25) * 1e3 for one in samples[: len(runs) - len(files)]])
+    overhead = _overhead(alone[len(kernels) :]) if small else 0.0
+    measured = {
+        kernel.key: Measured(kernel.kind, kernel.quantities, max((ms - overhead) / n, SHORTEST_MS))
+        for kernel, n, ms in zip(kernels, replicas, alone, strict=False)
+    }
+    return Timed(measured, overhead, samples[len(runs) - len(files) :])
+
+
+def _alone(
+    target: Any, kernels: Sequence[RuntimeKernel], threads: int
+) -> tuple[list[Callable[[], object]], list[RuntimeKernel]]:
+    """What runs each kernel, and the kernels that run: some of int8 can only be prepared inside of their network."""
+    runs, kept, refused = [], [], ""
+    for kernel in kernels:
+        try:
+            runs.append(target.runner(target.kernel_alone(kernel, copies(kernel)), threads))
+            kept.append(kernel)
+        except CostError as error:
+            refused = str(error)
+    if len(kept) < len(kernels) / 2:
+        raise CostError(f"{len(kernels) - len(kept)} of {len(kernels)} kernels do not run alone. The last: {refused}")
+    return runs, kept
+
+
+def copies(kernel: RuntimeKernel) -> int:
+    """How many copies of a kernel are timed together."""
+    written = kernel.quantities[QUANTITIES.index("written_bytes")]
+    return int(np.clip(REPLICAS_BYTES // max(written, 1), FEWEST_REPLICAS, MOST_REPLICAS))
+
+
+def clocked(samples: Samples, threads: int) -> list[float]:
+    """Seconds on the CPU clock with one thread, else on the wall clock."""
+    return samples.cpu if threads == 1 else samples.wall
+
+
+def _overhead(ms: Matrix) -> float:
+    """What is left of kernels at no copies, from two numbers of copies each: the median, not below 0."""
+    few, many = OVERHEAD_REPLICAS
+    pairs = ms.reshape(-1, 2)
+    return max(float(np.median(pairs[:, 0] - (pairs[:, 1] - pairs[:, 0]) * few / (many - few))), 0.0)
+
+
+def _bytes_moved(kernel: RuntimeKernel) -> float:
+    read, written = (kernel.quantities[QUANTITIES.index(name)] for name in ("read_bytes", "written_bytes"))
+    return read + written

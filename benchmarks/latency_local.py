@@ -2,10 +2,10 @@
 
     python -m benchmarks.latency_local
 
-For LiteRT in float32 and int8 and for ONNX Runtime: the kernels of some random networks of our spaces are measured, 12 of
-these networks calibrate their sum, and networks drawn apart from them, in two further processes, are predicted. They may
-have kernels that were never measured. Beside it, fitted to the same 12 networks: a straight line in the MACs alone, and
-one in the parameters alone; and the noise, within a process and between the two.
+For LiteRT in float32 and int8 and for ONNX Runtime: the kernels of some random networks of our spaces are measured, 12
+of these networks calibrate their sum, and networks drawn apart from them, in two further processes, are predicted. They
+may have kernels that were never measured. Beside it, fitted to the same 12 networks: a straight line in the MACs alone,
+and one in the parameters alone; and the noise, within a process and between the two.
 """
 
 from __future__ import annotations

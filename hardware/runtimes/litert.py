@@ -57,10 +57,10 @@ class LiteRT(LocalRuntime):
         names = tuple(sorted({operator["op_name"] for operator in own if operator["index"] in outside}))
         return Fallback(len(outside), len(own), share, names)
 
-    def _export(self, model: nn.Module, input_size: Sequence[int], path: Path) -> Path:
+    def _export(self, model: nn.Module, input_size: Sequence[int], path: Path, for_int8: bool = False) -> Path:
         x = example_input(model, input_size, seed=0)
         try:
-            return write_bytes(path, network_bytes(model, x))
+            return write_bytes(path, network_bytes(model, x, for_int8))
         except UnknownOperatorError as error:
             if find_spec("litert_torch") is None:
                 install = install_command(self.NAME)
@@ -86,7 +86,7 @@ class LiteRT(LocalRuntime):
         quantizer = library(self.NAME, "ai_edge_quantizer.quantizer")
         recipe = library(self.NAME, "ai_edge_quantizer.recipe")
         with tempfile.TemporaryDirectory() as folder:
-            float_file = self._export(model, input_size, Path(folder) / "float.tflite")
+            float_file = self._export(model, input_size, Path(folder) / "float.tflite", for_int8=True)
             name = _input_name(float_file)
             samples = [{name: _channels_last(x)} for x in calibration]
             file = Path(folder) / "int8.tflite"

@@ -75,10 +75,27 @@ class Graph:
         self.operators.append(Operator(name, list(inputs), output, options))
         return output
 
+    def used(self) -> Graph:
+        """The same without tensors that nothing reads or writes, numbered anew."""
+        numbers = [*self.inputs, *self.outputs]
+        numbers += [number for one in self.operators for number in (*one.inputs, one.output)]
+        new = {number: index for index, number in enumerate(sorted(set(numbers)))}
+        return Graph(
+            [self.shapes[number] for number in new],
+            {new[number]: values for number, values in self.constants.items() if number in new},
+            [
+                Operator(one.name, [new[number] for number in one.inputs], new[one.output], one.options)
+                for one in self.operators
+            ],
+            [new[number] for number in self.inputs],
+            [new[number] for number in self.outputs],
+        )
+
 
 def to_bytes(graph: Graph) -> bytes:
     """The graph as a LiteRT file with one signature."""
     schema = _schema()
+    graph = graph.used()
     codes: dict[str, int] = {}
     model = schema.ModelT()
     model.version, model.description = 3, "facenas"
@@ -114,7 +131,12 @@ def read(path: str | Path) -> Any:
         data = Path(existing(path)).read_bytes()
         if data[4:8] != IDENTIFIER:
             raise ValueError("its first bytes are those of another format")
-        return schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        for buffer in model.buffers:
+            if buffer.offset > 1:  # written behind the tables, as quantisers do
+                buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+                buffer.offset = buffer.size = 0
+        return model
 
 
 def operator_names() -> Mapping[int, str]:

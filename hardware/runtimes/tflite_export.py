@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -34,19 +35,20 @@ from .tflite_lowering import (
 )
 
 
-def network_bytes(model: nn.Module, x: Tensor) -> bytes:
+def network_bytes(model: nn.Module, x: Tensor, for_int8: bool = False) -> bytes:
     """The network in evaluation mode as a LiteRT file of batch size 1; an input map has its channels last, outputs
     keep torch's layout.
 
     Args:
         model: the network; left as it was.
         x: (1, C, H, W) or (1, F), an input.
+        for_int8: write it as it is best quantised (see `Lowering`); the function is the same.
 
     Raises:
         UnknownOperatorError: if it uses an operator that is not known here.
         CostError: if it does not run on the input.
     """
-    return to_bytes(Lowering(record(model, x), RULES).graph)
+    return to_bytes(Lowering(record(model, x), RULES, for_int8).graph)
 
 
 # ---- convolutions and what follows them
@@ -166,7 +168,14 @@ def average_pool(to: Lowering, call: Call) -> int:
     if include and same:  # "SAME" counts the picture's own pixels only
         rows, columns = ((p, p) for p in window.padding)
         tensor, same = to.pad_map(to.tensor(x), rows, columns), False
-    pooled = _pooled(to, "AVERAGE_POOL_2D", tensor, shape_of(call), window, same)
+    if to.for_int8:
+        if same:
+            rows, columns = ((p, p) for p in window.padding)
+            tensor, same = to.pad_map(tensor, rows, columns), False
+        kernel, weight = window.kernel, 1 / prod(window.kernel)
+        pooled = to.window_sum(tensor, stored(shape_of(call)), kernel, window.stride, weight, padding=VALID)
+    else:
+        pooled = _pooled(to, "AVERAGE_POOL_2D", tensor, shape_of(call), window, same)
     if same or include or not any(window.padding):
         return pooled
     ones = torch.ones(1, 1, *x.shape[2:])

@@ -46,10 +46,14 @@ class Lowering:
     Args:
         recording: the operators of a network.
         rules: torch's operator -> what writes it and gives the number of its tensor, or of each of its results.
+        for_int8: whether the file is to be quantised: XNNPACK has no int8 ReLU of its own and no int8 average pooling,
+            so these are written as depthwise convolutions.
     """
 
-    def __init__(self, recording: Recording, rules: Mapping[str, Callable[[Lowering, Call], Any]]) -> None:
-        self.rules = rules
+    def __init__(
+        self, recording: Recording, rules: Mapping[str, Callable[[Lowering, Call], Any]], for_int8: bool = False
+    ) -> None:
+        self.rules, self.for_int8 = rules, for_int8
         self.graph = Graph()
         self.readers = recording.readers()
         self.tensors: dict[int, int] = {}  # number of a value -> its tensor
@@ -140,10 +144,23 @@ class Lowering:
         if len(shape) != 4 or steps[3] > 1:
             limits = [self.graph.constant(np.array(numbers, np.int32)) for numbers in ([0] * len(shape), shape, steps)]
             return self.graph.add("STRIDED_SLICE", [tensor, *limits], shorter)
-        strides = {"strideH": steps[1], "strideW": steps[2], "dilationHFactor": 1, "dilationWFactor": 1}
-        ones, zeros = np.ones((1, 1, 1, shape[3]), np.float32), np.zeros(shape[3], np.float32)
-        inputs = [tensor, self.graph.constant(ones), self.graph.constant(zeros)]
-        return self.graph.add("DEPTHWISE_CONV_2D", inputs, shorter, padding=VALID, depthMultiplier=1, **strides)
+        return self.window_sum(tensor, shorter, (1, 1), steps[1:3], weight=1.0, padding=VALID)
+
+    def window_sum(
+        self,
+        tensor: int,
+        shape: Sequence[int],
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        weight: float,
+        **options: int,
+    ) -> int:
+        """A depthwise convolution of a map with one weight everywhere."""
+        channels = self.graph.shapes[tensor][3]
+        weights = np.full((1, *kernel, channels), weight, np.float32)
+        inputs = [tensor, self.graph.constant(weights), self.graph.constant(np.zeros(channels, np.float32))]
+        options |= {"strideH": stride[0], "strideW": stride[1], "dilationHFactor": 1, "dilationWFactor": 1}
+        return self.graph.add("DEPTHWISE_CONV_2D", inputs, shape, depthMultiplier=1, **options)
 
     def activate(self, value: Value, name: str, activation: int = NO_ACTIVATION) -> int:
         """An activation: part of the operator that wrote the map where it can be, else one of its own."""
@@ -153,7 +170,12 @@ class Lowering:
         if activation and alone and last is not None and not last.options.get("fusedActivationFunction"):
             last.options["fusedActivationFunction"] = activation
             return tensor
-        return self.graph.add(name, [tensor], self.graph.shapes[tensor])
+        shape = self.graph.shapes[tensor]
+        if self.for_int8 and activation == RELU and len(shape) == 4:
+            return self.window_sum(
+                tensor, shape, (1, 1), (1, 1), 1.0, padding=VALID, fusedActivationFunction=activation
+            )
+        return self.graph.add(name, [tensor], shape)
 
     def writer(self, tensor: int) -> Operator | None:
         """The operator that writes a tensor."""

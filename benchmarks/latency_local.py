@@ -3,9 +3,9 @@
     python -m benchmarks.latency_local
 
 For LiteRT in float32 and int8 and for ONNX Runtime: the kernels of some random networks of our spaces are measured, 12
-of these networks calibrate their sum, and networks drawn apart from them, in two further processes, are predicted. They
-may have kernels that were never measured. Beside it, fitted to the same 12 networks: a straight line in the MACs alone,
-and one in the parameters alone; and the noise, within a process and between the two.
+of these networks calibrate their sum, and networks drawn apart from them, measured in another process, are predicted.
+They may have kernels that were never measured. Beside it, fitted to the same 12 networks: a straight line in the MACs
+alone, and one in the parameters alone; and the noise: between the halves of a process, and between two processes.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def judge(runtime: str, dtype: str, held_out: int, networks: int, rounds: int, s
     from hardware.accuracy import accuracy
     from hardware.counters import count, count_parameters
     from hardware.kernel_table import KernelTable
+    from hardware.kernel_timing import PERCENTILE, in_new_process, time_networks
     from hardware.learn import draw, export_all
     from searchspaces.console import track
 
@@ -96,12 +97,14 @@ def judge(runtime: str, dtype: str, held_out: int, networks: int, rounds: int, s
         learnt, judged = exports[:networks], exports[networks:]
         files = [one.path for one in exports]
         timed = in_new_process(time_all, runtime, files[:networks], files[:CALIBRATION], rounds)
-        runs = [in_new_process(time_all, runtime, [], files[networks:], rounds).networks for _ in range(2)]
-    calibration_ms = timed.network_ms()
+        second = time_networks(runtime, [*files[:CALIBRATION], *files[networks:]], rounds=rounds).network_ms()
+        third = time_networks(runtime, files[networks:], rounds=rounds)
+    calibration_ms, measured = timed.network_ms(), third.network_ms()
     conditions: dict[str, Any] = {"space": "autofas and pta", "runtime": runtime, "dtype": dtype}
     calibration = [one.kernels for one in learnt[:CALIBRATION]]
-    table = KernelTable.fit(timed.kernels, timed.overhead_ms, calibration, calibration_ms, **conditions)
-    measured, again = (np.array([np.median(one.cpu) * 1e3 for one in run]) for run in runs)
+    table = KernelTable.fit(
+        timed.kernels, timed.overhead_ms, calibration, calibration_ms, second[:CALIBRATION], **conditions
+    )
     found = table.predict([one.kernels for one in judged])
     counts = []
     for architecture in architectures:
@@ -112,7 +115,7 @@ def judge(runtime: str, dtype: str, held_out: int, networks: int, rounds: int, s
         name: accuracy(straight_line(x[:CALIBRATION], calibration_ms, x[networks:]), measured)
         for name, x in (("flops", macs), ("parameters", parameters))
     }
-    halves = [np.array([np.median(one.cpu[start::2]) for one in runs[0]]) for start in (0, 1)]
+    halves = [np.array([np.percentile(one.cpu[start::2], PERCENTILE) for one in third.networks]) for start in (0, 1)]
     ours = accuracy(found.ms, measured)
     return {
         "runtime": runtime,
@@ -125,7 +128,7 @@ def judge(runtime: str, dtype: str, held_out: int, networks: int, rounds: int, s
         "largest_error": float(np.max(np.abs(found.ms / measured - 1))),
         "coverage_of_90": float(np.mean((found.low <= measured) & (measured <= found.high))),
         "noise_within": float(np.mean(np.abs(halves[0] / halves[1] - 1))),
-        "noise_between": float(np.mean(np.abs(again / measured - 1))),
+        "noise_between": float(np.mean(np.abs(second[CALIBRATION:] / measured - 1))),
         "times_better_than_flops": lines["flops"]["mape"] / ours["mape"],
         **{f"{name}_only": line for name, line in lines.items()},
     }
@@ -147,15 +150,6 @@ def time_all(runtime: str, learnt: Sequence[Path], whole: Sequence[Path], rounds
 
     found = {kernel.key: kernel for path in learnt for kernel in kernel_runtime(runtime).kernels(path)}
     return time_kernels(runtime, list(found.values()), whole, rounds=rounds)
-
-
-def in_new_process(function: Any, *arguments: Any) -> Any:
-    """The result of a function, computed by a fresh interpreter."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def line_of(row: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from strategies.cost import Budget, CostTable
 
 # option -> what it limits
+INTERVAL = 0.9  # level of the interval whose upper end a latency budget limits
 LIMITS = {"macs_budget": "macs", "params_budget": "parameters", "latency_budget": "latency_ms"}
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 AMOUNT = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?) *(%|[kmg]?)", re.IGNORECASE)
@@ -130,8 +131,15 @@ def costs_of(
     from searchspaces import Architecture
 
     predict = latency_of(options) if "latency_ms" in names else None
+    known: dict[str, dict[str, float]] = {}
 
     def costs(choices: Mapping[str, Any]) -> dict[str, float]:
+        key = json.dumps(dict(choices), sort_keys=True)
+        if key not in known:
+            known[key] = computed(choices)
+        return known[key]
+
+    def computed(choices: Mapping[str, Any]) -> dict[str, float]:
         with torch.random.fork_rng(devices=[]):  # new weights, and the picture that is counted
             architecture = Architecture(options.space, space_options, choices)
             network, size = architecture.build(), architecture.input_size
@@ -149,22 +157,51 @@ def costs_of(
 
 
 def latency_of(options: SearchOptions) -> Callable[[Any, tuple[int, ...]], float]:
-    """Milliseconds of a network on the device of the profile.
+    """Milliseconds that a network keeps on the device of the profile with a probability of 95 %: the upper end of the
+    prediction's 90 % interval, since a budget is to be kept by what is measured.
 
     Raises:
         FacenasError: if no profile is named, or it cannot be read.
     """
-    from hardware.kernels import features_of
-    from hardware.latency import LatencyModel
+    from hardware.devices import load_profile
 
-    model = LatencyModel.load(file_of(options))
-    if model.space != options.space:
-        model = model.transferred(options.space)  # what is known of the kernels carries over
+    profile = load_profile(str(file_of(options)))
 
     def milliseconds(network: Any, size: tuple[int, ...]) -> float:
-        return float(model.predict(features_of(options.space, [(network.eval(), size)])).ms[0])
+        return float(profile.predict_networks([(network.eval(), size)], INTERVAL, options.space).high[0])
 
     return milliseconds
+
+
+def measured_on_budget(options: SearchOptions, network: Any, size: tuple[int, ...]) -> dict[str, Any] | None:
+    """The latency of a network, measured as the profile of its budget was; None if that is of another device.
+
+    Returns:
+        What `hardware.runtimes.timing.Latency.to_dict` gives.
+
+    Raises:
+        FacenasError: if the runtime cannot measure it.
+    """
+    import tempfile
+
+    from hardware.device import this_device
+    from hardware.devices import load_profile
+    from hardware.kernel_table import KernelTable, exported, kernel_runtime
+
+    if options.latency_budget is None:
+        return None
+    profile = load_profile(str(file_of(options)))
+    if not isinstance(profile, KernelTable) or not is_this_device(profile.provenance.get("device"), this_device()):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = exported(network, size, profile.runtime, profile.dtype, Path(folder))
+        latency = kernel_runtime(profile.runtime).measure(path, profile.threads).to_dict()
+    return {**latency, "dtype": profile.dtype}
+
+
+def is_this_device(told: Any, here: Mapping[str, Any]) -> bool:
+    """Whether a profile's device is of this machine's kind."""
+    return isinstance(told, dict) and all(told.get(key) == here[key] for key in ("cpu", "architecture"))
 
 
 def file_of(options: SearchOptions) -> Path:

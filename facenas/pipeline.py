@@ -257,6 +257,7 @@ class Stages:
             paper = self._paper_cost(architecture)
             if paper:
                 cost["paper_width"] = paper
+            self._measure_budget(network, architecture.input_size, cost)
         write_json(self.folder / "cost.json", cost)
         self._write_provenance()
         latency = cost["latency"][0]
@@ -265,6 +266,30 @@ class Stages:
             f"{cost['parameters']['stored'] / 1e6:.3f} M parameters, {cost['operations']['mac'] / 1e6:.1f} M MACs, "
             f"{latency['median_ms']:.2f} ms (median of {latency['repetitions']}, {latency['threads']} thread, "
             f"{cost['device']['cpu']})",
+        )
+
+    def _measure_budget(self, network: Any, size: tuple[int, ...], cost: dict[str, Any]) -> None:
+        """The latency that has a budget, measured where its profile is of this machine; into cost and provenance."""
+        from .budgets import measured_on_budget
+
+        if "latency_ms" not in self.provenance.get("budget", {}):
+            return
+        budget = self.provenance["budget"]["latency_ms"]
+        latency = measured_on_budget(self.options, network, size)
+        if latency is None:
+            self.reporter.line("budget", "latency_ms is of another device than this one: measure it there")
+            return
+        same = [
+            entry["runtime"] == latency["runtime"] and entry["dtype"] == latency["dtype"] for entry in cost["latency"]
+        ]
+        if not any(same):
+            cost["latency"].append(latency)
+        budget["measured"] = latency["median_ms"]
+        kept = "kept" if latency["median_ms"] <= budget["limit"] else "NOT kept"
+        self.reporter.line(
+            "budget",
+            f"latency {latency['median_ms']:.3f} ms measured ({latency['runtime']}, {latency['dtype']}) of at most "
+            f"{budget['limit']:.3f}: {kept}",
         )
 
     @staticmethod

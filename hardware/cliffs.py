@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from .tracing import evaluating, example_input, run
 
@@ -32,7 +30,6 @@ class Rule:
         why: what happens in the runtime.
         instead: what to use.
         dtypes: number types of files that are hit.
-        shared: whether only an operator is hit whose input is read by an operator of another name too.
     """
 
     runtime: str
@@ -42,7 +39,6 @@ class Rule:
     why: str
     instead: str
     dtypes: tuple[str, ...] = ("float32", "int8")
-    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ def find_cliffs(model: nn.Module, input_size: Sequence[int], runtime: str, dtype
     finally:
         for handle in handles:
             handle.remove()
-    return watcher.cliffs()
+    return watcher.found
 
 
 def messages(cliffs: Sequence[Cliff]) -> list[str]:
@@ -102,19 +98,14 @@ def messages(cliffs: Sequence[Cliff]) -> list[str]:
 
 @dataclass
 class _Watcher(TorchDispatchMode):
-    """Holds every operator of a forward pass against rules; knows which layer is running, and who reads which map."""
+    """Holds every operator of a forward pass against rules; knows which layer is running."""
 
     rules: Sequence[Rule]
-    found: list[tuple[Cliff, set[str] | None]] = field(default_factory=list)  # with the readers of a shared map
+    found: list[Cliff] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
-    readers: dict[StorageWeakRef, set[str]] = field(default_factory=dict)  # of what a storage holds now
 
     def __post_init__(self) -> None:
         super().__init__()
-
-    def cliffs(self) -> list[Cliff]:
-        """All that were found, now that all readers are known."""
-        return [cliff for cliff, readers in self.found if readers is None or len(readers) > 1]
 
     def attach(self, name: str, module: nn.Module) -> list[Any]:
         def before(module: nn.Module, args: Any) -> None:
@@ -128,31 +119,17 @@ class _Watcher(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.partition("::")[2]
-        for tensor in _tensors((args, kwargs)):
-            self.readers.setdefault(_storage(tensor), set()).add(name.rstrip("_"))
         for rule in self.rules:
             if name in rule.operators:
                 self._hold(rule, func, args, kwargs)
-        result = func(*args, **kwargs)
-        if not func.is_view:
-            self.readers |= {_storage(tensor): set() for tensor in _tensors(result)}  # in-place results are new maps
-        return result
+        return func(*args, **kwargs)
 
     def _hold(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> None:
         arguments = {entry.name: entry.default_value for entry in func._schema.arguments}
         arguments |= dict(zip(arguments, args, strict=False)) | kwargs
         if rule.applies(arguments):
             layer = self.running[-1] if self.running else "the network"
-            readers = self.readers[_storage(arguments["self"])] if rule.shared else None
-            self.found.append((Cliff(rule.runtime, layer, rule.what, rule.why, rule.instead), readers))
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
-def _storage(tensor: Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())
+            self.found.append(Cliff(rule.runtime, layer, rule.what, rule.why, rule.instead))
 
 
 def _always(arguments: Arguments) -> bool:
@@ -161,14 +138,6 @@ def _always(arguments: Arguments) -> bool:
 
 def _padded(arguments: Arguments) -> bool:
     return any(arguments["padding"])
-
-
-def _strided(arguments: Arguments) -> bool:
-    return max(arguments["stride"] or arguments["kernel_size"]) > 1
-
-
-def _average_left_out(arguments: Arguments) -> bool:
-    return _padded(arguments) and _strided(arguments) and not arguments["count_include_pad"]
 
 
 def _average_counted(arguments: Arguments) -> bool:
@@ -193,7 +162,6 @@ def _strided_view(arguments: Arguments) -> bool:
 
 NEAREST = ("upsample_nearest2d", "_upsample_nearest_exact2d")
 PRELU = ("_prelu_kernel", "prelu")
-PAD_FIRST = "F.pad, then average pooling with padding=0"
 AVERAGE = ("avg_pool2d",)
 STRIDED = ("slice",)
 SMALLER = "two depthwise 3x3, or 5x5"
@@ -210,25 +178,9 @@ RULES = (
         ("int8",),
     ),
     Rule(
-        *("litert", AVERAGE, _average_left_out, "strided average pooling without counting the padding"),
-        "becomes two sums outside of XNNPACK, and cannot be made int8",
-        PAD_FIRST,
-    ),
-    Rule(
-        *("litert", AVERAGE, _always, "average pooling in int8"),
-        "runs outside of XNNPACK in int8, several times slower than in float32",
-        "max pooling or a strided convolution, or stay with float32",
-        ("int8",),
-    ),
-    Rule(
         *("litert", ("convolution",), _large_depthwise, "depthwise convolution of 7x7 or more"),
         "takes many times what its MACs suggest: XNNPACK has no kernel of that size",
         SMALLER,
-    ),
-    Rule(
-        *("litert", STRIDED, _strided_view, "strided view (x[:, :, ::2, ::2])"),
-        "becomes copies outside of XNNPACK, which cost more than a convolution",
-        "a convolution of that stride",
     ),
     Rule(
         *("litert", PRELU, _always, "PReLU"),
@@ -241,13 +193,6 @@ RULES = (
         "becomes four operators, one of them outside of XNNPACK",
         "ReLU or ReLU6",
         ("int8",),
-    ),
-    Rule(
-        *("litert", ("relu", "relu_"), _always, "ReLU in int8 of a map that is read elsewhere too"),
-        "runs alone and outside of XNNPACK, many times slower than a depthwise convolution",
-        "ReLU6",
-        ("int8",),
-        shared=True,
     ),
     Rule(
         *("executorch", AVERAGE, _average_counted, "average pooling that counts its padding"),

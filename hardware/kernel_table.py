@@ -96,6 +96,7 @@ class KernelTable:
         overhead_ms: float,
         networks: Sequence[Sequence[RuntimeKernel]],
         network_ms: Sequence[float] | Matrix,
+        again_ms: Sequence[float] | Matrix | None = None,
         *,
         space: str,
         runtime: str,
@@ -110,6 +111,8 @@ class KernelTable:
             overhead_ms: of one inference.
             networks: the kernels of n networks.
             network_ms: (n,) what they took.
+            again_ms: (n,) what they took in another process, which tells how far two measurements of one network are
+                apart; the intervals then hold such a new one.
             space: the networks' space; ``runtime``, ``dtype``, ``threads`` are the conditions of all measurements.
             provenance: what is told of the device and of the measurements.
 
@@ -121,7 +124,8 @@ class KernelTable:
             raise CostError(
                 f"{len(networks)} networks with {len(y)} latencies: at least {FEWEST_NETWORKS} are needed to calibrate."
             )
-        if not (np.isfinite(y).all() and (y > 0).all()):
+        again = y if again_ms is None else np.asarray(again_ms, dtype=float)
+        if not (np.isfinite([*y, *again]).all() and min(*y, *again) > 0 and len(again) == len(y)):
             raise CostError("A network's latency is no positive number.")
         unfitted = cls(
             *(space, runtime, dtype, threads, dict(kernels), float(overhead_ms), 1.0, 0.0, 0.0, 0.0, {}, len(y)),
@@ -129,13 +133,11 @@ class KernelTable:
         )
         unfitted = replace(unfitted, unseen_spread=unfitted._regression_error())
         sums = np.array([unfitted._sum(network) for network in networks])  # (n, 3): milliseconds, number, unseen ms²
-        factor, gap = _calibrate(sums, y - overhead_ms)
-        errors = np.array(
-            [
-                _relative(sums[i], y[i], overhead_ms, *_calibrate(np.delete(sums, i, 0), np.delete(y, i) - overhead_ms))
-                for i in range(len(y))
-            ]
-        )
+        factor, gap = _calibrate(sums, (y + again) / 2 - overhead_ms)
+        errors = np.zeros(len(y))
+        for i in range(len(y)):  # fitted without it, to one process; judged by the other
+            fitted = _calibrate(np.delete(sums, i, 0), np.delete(y, i) - overhead_ms)
+            errors[i] = _relative(sums[i], again[i], overhead_ms, *fitted)
         spread = max(float(np.sqrt(np.mean(errors**2))), SMALLEST_SPREAD)
         return replace(
             unfitted,

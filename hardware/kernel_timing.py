@@ -20,6 +20,7 @@ Matrix = NDArray[np.float64]
 
 ROUNDS = 8
 WARMUP = 2
+PERCENTILE = 25  # of repeated runs: other work on the machine only adds to a time
 REPLICAS_BYTES = 2**20  # copies of a kernel write so much together, so that they do not all stay in the fastest cache
 FEWEST_REPLICAS, MOST_REPLICAS = 2, 16
 OVERHEAD_KERNELS = 3  # the smallest ones, from which the overhead of an inference is extrapolated
@@ -41,8 +42,8 @@ class Timed:
     networks: Sequence[Samples]
 
     def network_ms(self, threads: int = 1) -> Matrix:
-        """Median of each network, by the clock that suits the number of threads."""
-        return np.array([np.median(clocked(samples, threads)) * 1e3 for samples in self.networks])
+        """What each network takes: `PERCENTILE` by the clock that suits the number of threads."""
+        return np.array([np.percentile(clocked(samples, threads), PERCENTILE) * 1e3 for samples in self.networks])
 
 
 def time_kernels(
@@ -67,14 +68,32 @@ def time_kernels(
     runs += [target.runner(target.kernel_alone(kernel, n), threads) for kernel in small for n in OVERHEAD_REPLICAS]
     runs += [target.runner(path.read_bytes(), threads, whole=True) for path in files]
     samples = time_interleaved(runs, warmup=WARMUP, repetitions=rounds * RUNS_PER_VISIT)
-    # noise only adds to a short run, so a kernel's own time is a low percentile
-    alone = np.array([np.percentile(clocked(one, threads), 25) * 1e3 for one in samples[: len(runs) - len(files)]])
+    networks = len(runs) - len(files)
+    alone = np.array([np.percentile(clocked(one, threads), PERCENTILE) * 1e3 for one in samples[:networks]])
     overhead = _overhead(alone[len(kernels) :]) if small else 0.0
     measured = {
         kernel.key: Measured(kernel.kind, kernel.quantities, max((ms - overhead) / n, SHORTEST_MS))
         for kernel, n, ms in zip(kernels, replicas, alone, strict=False)
     }
-    return Timed(measured, overhead, samples[len(runs) - len(files) :])
+    return Timed(measured, overhead, samples[networks:])
+
+
+def time_networks(runtime: str, files: Sequence[Path], *, threads: int = 1, rounds: int = ROUNDS) -> Timed:
+    """The same for networks alone, in a process of its own: what a later measurement would find.
+
+    Raises:
+        CostError: if a network cannot be run.
+    """
+    return in_new_process(time_kernels, runtime, [], list(files), threads=threads, rounds=rounds)
+
+
+def in_new_process(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The result of a function, computed by a fresh interpreter."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments, **options).result()
 
 
 def _alone(

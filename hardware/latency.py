@@ -11,10 +11,10 @@ by their marginal likelihood.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ from .latency_fit import (
     learn_kernels,
     probabilities,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Matrix = NDArray[np.float64]
 
@@ -152,6 +155,17 @@ class LatencyModel:
         spread = np.sqrt(np.maximum(np.sum(seconds, axis=0) / total - ms**2, 0))
         half = self.quantiles[level] * spread
         return Prediction(ms, np.maximum(ms - half, 0), ms + half)
+
+    def predict_networks(
+        self, networks: Iterable[tuple[nn.Module, Sequence[int]]], level: float = 0.9, space: str | None = None
+    ) -> Prediction:
+        """The same for networks with their input sizes; of another space than the profile's, by its kernels alone
+        (see `transferred`)."""
+        from .kernels import features_of
+
+        space = space or self.space
+        model = self if self.space in ("", space) else self.transferred(space)
+        return model.predict(features_of(space, networks), level)
 
     def _check(self, features: Features, level: float) -> None:
         if self.space and features.space != self.space:

@@ -94,7 +94,7 @@ def learn(
     from .accuracy import accuracy
     from .device import this_device
     from .kernel_table import KernelTable
-    from .kernel_timing import time_kernels
+    from .kernel_timing import PERCENTILE, time_kernels, time_networks
     from .runtimes import get_runtime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -102,14 +102,15 @@ def learn(
         unique = {kernel.key: kernel for export in exports[:networks] for kernel in export.kernels}
         whole = [*exports[:calibration], *exports[networks:]]
         files = [one.path for one in whole]
-        timed = time_kernels(runtime, list(unique.values()), files, threads=threads, rounds=rounds)
-    milliseconds = timed.network_ms(threads)
+        timed = time_kernels(runtime, list(unique.values()), files[:calibration], threads=threads, rounds=rounds)
+        later = time_networks(runtime, files, threads=threads, rounds=rounds).network_ms(threads)
     target: Any = get_runtime(runtime)
     table = KernelTable.fit(
         timed.kernels,
         timed.overhead_ms,
         [one.kernels for one in exports[:calibration]],
-        milliseconds[:calibration],
+        timed.network_ms(threads),
+        later[:calibration],
         space=architectures[0].space,
         runtime=runtime,
         dtype=dtype,
@@ -118,13 +119,13 @@ def learn(
             "device": this_device(),
             "version": str(target.version()),
             "space_options": dict(architectures[0].options),
-            "protocol": {"statistic": "median", "clock": "cpu" if threads == 1 else "wall", "rounds": rounds},
+            "protocol": {"statistic": f"p{PERCENTILE}", "clock": "cpu" if threads == 1 else "wall", "rounds": rounds},
         },
     )
     judged = [one.kernels for one in exports[networks:]]
     if len(judged) < 2:
         return table.with_provenance(accuracy={"method": "none: no network was held out"})
-    measured = milliseconds[calibration:]
+    measured = later[calibration:]
     found = table.predict(judged)
     inside = float(np.mean((found.low <= measured) & (measured <= found.high)))
     seen = float(np.mean([table.covered(kernels) for kernels in judged]))

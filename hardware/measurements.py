@@ -95,8 +95,17 @@ def features_for(space: str, architectures: Sequence[Any]) -> Features:
         return REFERENCE_SPACES[space].features([str(entry) for entry in architectures])
     from .kernels import features_of
 
+    return features_of(space, networks_for(space, architectures))
+
+
+def networks_for(space: str, architectures: Sequence[Any]) -> list[tuple[Any, tuple[int, ...]]]:
+    """Networks of facenas architectures as JSON, with random weights, and their input sizes.
+
+    Raises:
+        FacenasError: for one that is none of the space.
+    """
     found = [_architecture(space, entry) for entry in architectures]
-    return features_of(space, ((one.build(seed=0), one.input_size) for one in found))
+    return [(one.build(seed=0), one.input_size) for one in found]
 
 
 def check_architecture(space: str, architecture: Any) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json as json_lines
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .kernel_table import KernelTable
+    from .latency import LatencyModel
 
 
 def main(
@@ -25,29 +29,33 @@ def main(
         runtime: refuse a profile of another runtime.
         json: print JSON lines instead of a table.
     """
+    from searchspaces.console import track
     from searchspaces.errors import ArchitectureError, ConfigError, FacenasError
 
-    from .devices import find_profile
+    from .devices import load_profile
     from .latency import LatencyModel
-    from .measurements import check_architecture, features_for, read_architectures
+    from .measurements import check_architecture, features_for, networks_for, read_architectures
 
     if not device_profile:
         raise ConfigError("Name a profile: --device-profile DEVICE.json.")
-    model = LatencyModel.load(find_profile(device_profile), space=space, runtime=runtime)
+    model = load_profile(device_profile, space=space, runtime=runtime)
     entries = read_architectures(architectures)
     for number, entry in enumerate(entries, start=1):
         try:
             check_architecture(model.space, entry)
         except FacenasError as error:
             raise ArchitectureError(f"{architectures}, architecture {number}: {error}") from error
-    found = model.predict(features_for(model.space, entries), level)
+    if isinstance(model, LatencyModel):
+        found = model.predict(features_for(model.space, entries), level)
+    else:
+        found = model.predict_networks(track(networks_for(model.space, entries), "predict"), level)
     rows = zip(entries, found.ms.tolist(), found.low.tolist(), found.high.tolist(), strict=True)
     if json:
         for entry, ms, low, high in rows:
             value = {"architecture": entry, "latency_ms": ms, "low_ms": low, "high_ms": high, "level": level}
             print(json_lines.dumps(value, allow_nan=False))
         return
-    print(f"ms on {_device(model.provenance)}, {level:.0%} intervals, {model.measurements} networks measured")
+    print(f"ms on {_device(model.to_dict())}, {level:.0%} intervals, {_learnt(model)} measured")
     for entry, ms, low, high in rows:
         name = entry if isinstance(entry, str) else json_lines.dumps(entry)
         print(f"{ms:9.3f}  [{low:.3f}, {high:.3f}]  {name[:100]}")
@@ -57,6 +65,14 @@ def _device(provenance: Mapping[str, Any]) -> str:
     told = provenance.get("device", "unknown")
     name = told.get("cpu", "unknown") if isinstance(told, dict) else told
     return f"{name} with {provenance['runtime']}" if "runtime" in provenance else str(name)
+
+
+def _learnt(model: LatencyModel | KernelTable) -> str:
+    from .kernel_table import KernelTable
+
+    if isinstance(model, KernelTable):
+        return f"{len(model.kernels)} kernels and {model.networks} networks"
+    return f"{model.measurements} networks"
 
 
 if __name__ == "__main__":

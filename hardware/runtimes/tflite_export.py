@@ -199,8 +199,7 @@ def adaptive_pool(to: Lowering, call: Call) -> int:
 
 
 def mean(to: Lowering, call: Call) -> int:
-    x, axes = call.args[0], call.args[1]
-    keep = bool(call.args[2]) if len(call.args) > 2 else bool(call.kwargs.get("keepdim", False))
+    x, axes, keep = _filled(call.args, None, None, call.kwargs.get("keepdim", False))
     rank = len(x.shape)
     tensor = to.tensor(x)
     axes = [axis % rank for axis in (axes or range(rank))]
@@ -209,7 +208,7 @@ def mean(to: Lowering, call: Call) -> int:
     if not keep and rank == 4 and sorted(axes) not in ([2, 3], [1, 2, 3], [0, 1, 2, 3], [0, 2, 3]):
         raise UnknownOperatorError(call.name, f" over the axes {axes} of a map")
     shape = stored(shape_of(call)) if keep else shape_of(call)
-    return to.graph.add("MEAN", [tensor, to.graph.constant(np.array(here, np.int32))], shape, keepDims=keep)
+    return to.graph.add("MEAN", [tensor, to.graph.constant(np.array(here, np.int32))], shape, keepDims=bool(keep))
 
 
 def resize(to: Lowering, call: Call) -> int:

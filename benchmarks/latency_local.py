@@ -3,14 +3,13 @@
     python -m benchmarks.latency_local
 
 For LiteRT in float32 and int8 and for ONNX Runtime: the kernels of some random networks of our spaces are measured, 12
-of these networks calibrate their sum, and networks drawn apart from them, measured in another process, are predicted.
-They may have kernels that were never measured. Beside it, fitted to the same 12 networks: a straight line in the MACs
-alone, and one in the parameters alone; and the noise: between the halves of a process, and between two processes.
+of these networks calibrate their sum, and other networks, measured in a process of their own, are predicted. They may
+have kernels that were never measured. Beside it, fitted to the same 12 networks: a straight line in the MACs alone, and
+one in the parameters alone; and the noise: between the halves of a process, and between two processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,61 +75,73 @@ def main(
         print(writer.dumps(result, indent=2))
 
 
+def mixture(total: int, seed: int) -> tuple[list[Any], list[Any]]:
+    """Two lists of so many networks, taken from all of `SPACES` in turn; none is in both."""
+    from hardware.learn import draw
+
+    each = -(-total // len(SPACES))
+    drawn = [draw(space, options, 2 * each, seed) for space, options in SPACES]
+    first, second = ([group[i] for i in rows for group in drawn] for rows in (range(each), range(each, 2 * each)))
+    return first[:total], second[:total]
+
+
+def baselines(architectures: list[Any], calibration_ms: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
+    """Accuracy of straight lines in the MACs and in the parameters, fitted to the first networks, judged on the last."""
+    from hardware.accuracy import accuracy
+    from hardware.counters import count, count_parameters
+
+    counts = []
+    for architecture in architectures:
+        network, size = architecture.build(), architecture.input_size
+        counts.append((count(network, size), count_parameters(network, size)["stored"]))
+    few, many = len(calibration_ms), len(measured)
+    return {
+        name: accuracy(straight_line(x[:few], calibration_ms, x[-many:]), measured)
+        for name, x in zip(("flops_only", "parameters_only"), np.array(counts, dtype=float).T, strict=True)
+    }
+
+
 def judge(runtime: str, dtype: str, held_out: int, networks: int, rounds: int, seed: int) -> dict[str, Any]:
     """One runtime and number type: how well held-out networks are predicted."""
     import tempfile
 
     from hardware.accuracy import accuracy
-    from hardware.counters import count, count_parameters
     from hardware.kernel_table import KernelTable
-    from hardware.kernel_timing import PERCENTILE, in_new_process, time_networks
-    from hardware.learn import draw, export_all
+    from hardware.kernel_timing import PERCENTILE, time_kernels, time_networks
+    from hardware.learn import export_all
     from searchspaces.console import track
 
-    def some(total: int, seed: int) -> list[Any]:
-        drawn = [draw(space, options, -(-total // len(SPACES)), seed) for space, options in SPACES]
-        return [group[i] for i in range(-(-total // len(SPACES))) for group in drawn][:total]
-
-    architectures = [*some(networks, seed), *some(held_out, seed + 1)]
+    learnt, judged = mixture(max(networks, held_out), seed)
+    architectures = [*learnt[:networks], *judged[:held_out]]
     with tempfile.TemporaryDirectory() as folder:
         exports = export_all(architectures, runtime, dtype, Path(folder), track)
-        learnt, judged = exports[:networks], exports[networks:]
-        files = [one.path for one in exports]
-        timed = in_new_process(time_all, runtime, files[:networks], files[:CALIBRATION], rounds)
-        second = time_networks(runtime, [*files[:CALIBRATION], *files[networks:]], rounds=rounds).network_ms()
-        third = time_networks(runtime, files[networks:], rounds=rounds)
-    calibration_ms, measured = timed.network_ms(), third.network_ms()
+        files, kernels = [one.path for one in exports], [one.kernels for one in exports]
+        unique = {kernel.key: kernel for network in kernels[:networks] for kernel in network}
+        timed = time_kernels(runtime, list(unique.values()), [], rounds=rounds)
+        # each in a process of its own; the last but one only tells how far two processes are apart
+        first, second = (time_networks(runtime, files[:CALIBRATION], rounds=rounds).network_ms() for _ in range(2))
+        again, judging = (time_networks(runtime, files[networks:], rounds=rounds) for _ in range(2))
+    measured = judging.network_ms()
     conditions: dict[str, Any] = {"space": "autofas and pta", "runtime": runtime, "dtype": dtype}
-    calibration = [one.kernels for one in learnt[:CALIBRATION]]
-    table = KernelTable.fit(
-        timed.kernels, timed.overhead_ms, calibration, calibration_ms, second[:CALIBRATION], **conditions
-    )
-    found = table.predict([one.kernels for one in judged])
-    counts = []
-    for architecture in architectures:
-        network, size = architecture.build(), architecture.input_size
-        counts.append((count(network, size), count_parameters(network, size)["stored"]))
-    macs, parameters = np.array(counts, dtype=float).T
-    lines = {
-        name: accuracy(straight_line(x[:CALIBRATION], calibration_ms, x[networks:]), measured)
-        for name, x in (("flops", macs), ("parameters", parameters))
-    }
-    halves = [np.array([np.percentile(one.cpu[start::2], PERCENTILE) for one in third.networks]) for start in (0, 1)]
+    table = KernelTable.fit(timed.kernels, timed.overhead_ms, kernels[:CALIBRATION], first, second, **conditions)
+    found = table.predict(kernels[networks:])
+    lines = baselines(architectures, (first + second) / 2, measured)
+    halves = [np.array([np.percentile(one.cpu[start::2], PERCENTILE) for one in judging.networks]) for start in (0, 1)]
     ours = accuracy(found.ms, measured)
     return {
         "runtime": runtime,
         "dtype": dtype,
-        "networks": len(judged),
+        "networks": len(measured),
         "range_ms": [float(measured.min()), float(measured.max())],
         "kernels": len(table.kernels),
-        "share_of_known_kernels": float(np.mean([table.covered(one.kernels) for one in judged])),
+        "share_of_known_kernels": float(np.mean([table.covered(network) for network in kernels[networks:]])),
         **ours,
         "largest_error": float(np.max(np.abs(found.ms / measured - 1))),
         "coverage_of_90": float(np.mean((found.low <= measured) & (measured <= found.high))),
         "noise_within": float(np.mean(np.abs(halves[0] / halves[1] - 1))),
-        "noise_between": float(np.mean(np.abs(second[CALIBRATION:] / measured - 1))),
-        "times_better_than_flops": lines["flops"]["mape"] / ours["mape"],
-        **{f"{name}_only": line for name, line in lines.items()},
+        "noise_between": float(np.mean(np.abs(again.network_ms() / measured - 1))),
+        "times_better_than_flops": lines["flops_only"]["mape"] / ours["mape"],
+        **lines,
     }
 
 
@@ -141,15 +152,6 @@ def straight_line(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
     unit = x.max()
     (a, b), _ = nnls(np.stack([1 / y, x / unit / y], axis=1), np.ones(len(y)))
     return np.asarray(a + b * new / unit)
-
-
-def time_all(runtime: str, learnt: Sequence[Path], whole: Sequence[Path], rounds: int) -> Any:
-    """Time all kernels of some files, and other files whole; run in a process of its own."""
-    from hardware.kernel_table import kernel_runtime
-    from hardware.kernel_timing import time_kernels
-
-    found = {kernel.key: kernel for path in learnt for kernel in kernel_runtime(runtime).kernels(path)}
-    return time_kernels(runtime, list(found.values()), whole, rounds=rounds)
 
 
 def line_of(row: dict[str, Any]) -> str:

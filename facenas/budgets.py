@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from strategies.cost import Budget, CostTable
 
 # option -> what it limits
+ROUNDS = 20  # of 5 timed runs of the result
 INTERVAL = 0.9  # level of the interval whose upper end a latency budget limits
 LIMITS = {"macs_budget": "macs", "params_budget": "parameters", "latency_budget": "latency_ms"}
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
@@ -174,7 +175,8 @@ def latency_of(options: SearchOptions) -> Callable[[Any, tuple[int, ...]], float
 
 
 def measured_on_budget(options: SearchOptions, network: Any, size: tuple[int, ...]) -> dict[str, Any] | None:
-    """The latency of a network, measured as the profile of its budget was; None if that is of another device.
+    """The latency of a network in the runtime that the profile of its budget is of, in a process of its own; None if
+    the profile is of another device.
 
     Returns:
         What `hardware.runtimes.timing.Latency.to_dict` gives.
@@ -187,6 +189,8 @@ def measured_on_budget(options: SearchOptions, network: Any, size: tuple[int, ..
     from hardware.device import this_device
     from hardware.devices import load_profile
     from hardware.kernel_table import KernelTable, exported, kernel_runtime
+    from hardware.kernel_timing import time_networks
+    from hardware.runtimes.timing import summarise
 
     if options.latency_budget is None:
         return None
@@ -195,8 +199,10 @@ def measured_on_budget(options: SearchOptions, network: Any, size: tuple[int, ..
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = exported(network, size, profile.runtime, profile.dtype, Path(folder))
-        latency = kernel_runtime(profile.runtime).measure(path, profile.threads).to_dict()
-    return {**latency, "dtype": profile.dtype}
+        (samples,) = time_networks(profile.runtime, [path], threads=profile.threads, rounds=ROUNDS).networks
+    version = kernel_runtime(profile.runtime).version()
+    told = {"runtime": profile.runtime, "version": version, "threads": profile.threads, "dtype": profile.dtype}
+    return summarise(samples, **told).to_dict()
 
 
 def is_this_device(told: Any, here: Mapping[str, Any]) -> bool:

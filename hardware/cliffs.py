@@ -183,18 +183,6 @@ RULES = (
         SMALLER,
     ),
     Rule(
-        *("litert", PRELU, _always, "PReLU"),
-        "becomes four operators that are not fused into the convolution",
-        "ReLU or ReLU6",
-        ("float32",),
-    ),
-    Rule(
-        *("litert", PRELU, _always, "PReLU in int8"),
-        "becomes four operators, one of them outside of XNNPACK",
-        "ReLU or ReLU6",
-        ("int8",),
-    ),
-    Rule(
         *("executorch", AVERAGE, _average_counted, "average pooling that counts its padding"),
         "is not taken by XNNPACK: a portable kernel runs it, hundreds of times slower",
         "count_include_pad=False",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchspaces.errors import CostError
+from searchspaces.files import write_json
 
 from .kernel_table import SHORTEST_MS, Measured, kernel_runtime
 from .runtimes.kernels import QUANTITIES, RuntimeKernel
+from .runtimes.memory import child_environment, last_line
 from .runtimes.timing import RUNS_PER_VISIT, Samples, time_interleaved
 
 Matrix = NDArray[np.float64]
@@ -84,16 +90,15 @@ def time_networks(runtime: str, files: Sequence[Path], *, threads: int = 1, roun
     Raises:
         CostError: if a network cannot be run.
     """
-    return in_new_process(time_kernels, runtime, [], list(files), threads=threads, rounds=rounds)
-
-
-def in_new_process(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """The result of a function, computed by a fresh interpreter."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments, **options).result()
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results.json"
+        job = {"runtime": runtime, "files": list(map(str, files)), "threads": threads, "rounds": rounds}
+        job_file = write_json(Path(folder) / "job.json", {**job, "results": str(results)})
+        command = [sys.executable, "-m", "hardware.kernel_timing", str(job_file)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=child_environment())
+        if done.returncode != 0 or not results.is_file():
+            raise CostError(f"Timing {len(files)} networks in {runtime} failed: {last_line(done.stderr)}")
+        return Timed({}, 0.0, [Samples(**entry) for entry in json.loads(results.read_text())])
 
 
 def _alone(
@@ -133,3 +138,15 @@ def _overhead(ms: Matrix) -> float:
 def _bytes_moved(kernel: RuntimeKernel) -> float:
     read, written = (kernel.quantities[QUANTITIES.index(name)] for name in ("read_bytes", "written_bytes"))
     return read + written
+
+
+def _main(file: str) -> int:
+    job = json.loads(Path(file).read_text())
+    files = [Path(name) for name in job["files"]]
+    timed = time_kernels(job["runtime"], [], files, threads=job["threads"], rounds=job["rounds"])
+    write_json(job["results"], [asdict(samples) for samples in timed.networks])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main(sys.argv[1]))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NETWORKS = 30  # random networks whose kernels are measured
 CALIBRATION = 12  # of which so many are measured whole
+ATTEMPTS = 20  # draws for each network that is wanted
 HELD_OUT = 15  # further ones, which only judge
 
 
@@ -57,6 +58,7 @@ def main(
         raise ConfigError("Name the profile to write: --out DEVICE.json.")
     check_numbers(networks, calibration, held_out, rounds)
     drawn = draw(space, space_options or {}, networks + held_out, seed)
+    networks = min(networks, len(drawn) - min(held_out, len(drawn) // 3))  # of a small space a third is held out
     table = learn(drawn, runtime, dtype, threads, networks, calibration, rounds, track)
     table.save(out)
     print(f"{out}: {len(table.kernels)} kernels of {networks} networks, calibrated by {calibration}")
@@ -100,17 +102,22 @@ def learn(
     with tempfile.TemporaryDirectory() as folder:
         exports = export_all(architectures, runtime, dtype, Path(folder), track)
         unique = {kernel.key: kernel for export in exports[:networks] for kernel in export.kernels}
-        whole = [*exports[:calibration], *exports[networks:]]
-        files = [one.path for one in whole]
-        timed = time_kernels(runtime, list(unique.values()), files[:calibration], threads=threads, rounds=rounds)
-        later = time_networks(runtime, files, threads=threads, rounds=rounds).network_ms(threads)
+        files = [one.path for one in exports]
+        timed = time_kernels(runtime, list(unique.values()), [], threads=threads, rounds=rounds)
+
+        def times(files: Sequence[Path]) -> Any:
+            return time_networks(runtime, files, threads=threads, rounds=rounds).network_ms(threads)
+
+        # in processes of their own, as they will be measured: beside hundreds of kernels they would take longer
+        first, second = times(files[:calibration]), times(files[:calibration])
+        measured = times(files[networks:]) if len(files) > networks else None
     target: Any = get_runtime(runtime)
     table = KernelTable.fit(
         timed.kernels,
         timed.overhead_ms,
         [one.kernels for one in exports[:calibration]],
-        timed.network_ms(threads),
-        later[:calibration],
+        first,
+        second,
         space=architectures[0].space,
         runtime=runtime,
         dtype=dtype,
@@ -123,9 +130,8 @@ def learn(
         },
     )
     judged = [one.kernels for one in exports[networks:]]
-    if len(judged) < 2:
+    if measured is None or len(judged) < 2:
         return table.with_provenance(accuracy={"method": "none: no network was held out"})
-    measured = later[calibration:]
     found = table.predict(judged)
     inside = float(np.mean((found.low <= measured) & (measured <= found.high)))
     seen = float(np.mean([table.covered(kernels) for kernels in judged]))
@@ -159,14 +165,19 @@ def export_all(
 
 
 def draw(space: str, options: dict[str, Any], count: int, seed: int) -> list[Architecture]:
-    """Random networks of a space."""
+    """Random networks of a space, each once; fewer than ``count`` if the space has not so many."""
     from numpy.random import RandomState
 
     from searchspaces import Architecture, build_space
     from searchspaces.sampling import random_choices
 
     built, random = build_space(space, **options), RandomState(seed)
-    return [Architecture(space, options, random_choices(built, random)) for _ in range(count)]
+    found: dict[str, Architecture] = {}
+    for _ in range(ATTEMPTS * count):
+        if len(found) < count:
+            drawn = Architecture(space, options, random_choices(built, random))
+            found.setdefault(drawn.to_json(), drawn)
+    return list(found.values())
 
 
 def check_numbers(networks: int, calibration: int, held_out: int, rounds: int) -> None:

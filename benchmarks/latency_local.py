@@ -86,7 +86,7 @@ def mixture(total: int, seed: int) -> tuple[list[Any], list[Any]]:
 
 
 def baselines(architectures: list[Any], calibration_ms: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
-    """Accuracy of straight lines in the MACs and in the parameters, fitted to the first networks, judged on the last."""
+    """Accuracy of straight lines in MACs and in parameters, fitted to the first networks, judged on the last."""
     from hardware.accuracy import accuracy
     from hardware.counters import count, count_parameters
 
@@ -107,8 +107,9 @@ def judge(runtime: str, dtype: str, held_out: int, networks: int, rounds: int, s
 
     from hardware.accuracy import accuracy
     from hardware.kernel_table import KernelTable
-    from hardware.kernel_timing import PERCENTILE, time_kernels, time_networks
+    from hardware.kernel_timing import ThisMachine, summary, time_kernels, time_networks
     from hardware.learn import export_all
+    from hardware.runtimes.timing import Samples
     from searchspaces.console import track
 
     learnt, judged = mixture(max(networks, held_out), seed)
@@ -117,16 +118,17 @@ def judge(runtime: str, dtype: str, held_out: int, networks: int, rounds: int, s
         exports = export_all(architectures, runtime, dtype, Path(folder), track)
         files, kernels = [one.path for one in exports], [one.kernels for one in exports]
         unique = {kernel.key: kernel for network in kernels[:networks] for kernel in network}
-        timed = time_kernels(runtime, list(unique.values()), [], rounds=rounds)
+        timer = ThisMachine(runtime, rounds=rounds)
+        measured_kernels, overhead = time_kernels(timer, runtime, list(unique.values()))
         # each in a process of its own; the last but one only tells how far two processes are apart
-        first, second = (time_networks(runtime, files[:CALIBRATION], rounds=rounds).network_ms() for _ in range(2))
+        first, second = (timer.networks(files[:CALIBRATION]) for _ in range(2))
         again, judging = (time_networks(runtime, files[networks:], rounds=rounds) for _ in range(2))
-    measured = judging.network_ms()
+    measured = summary(judging)
     conditions: dict[str, Any] = {"space": "autofas and pta", "runtime": runtime, "dtype": dtype}
-    table = KernelTable.fit(timed.kernels, timed.overhead_ms, kernels[:CALIBRATION], first, second, **conditions)
+    table = KernelTable.fit(measured_kernels, overhead, kernels[:CALIBRATION], first, second, **conditions)
     found = table.predict(kernels[networks:])
     lines = baselines(architectures, (first + second) / 2, measured)
-    halves = [np.array([np.percentile(one.cpu[start::2], PERCENTILE) for one in judging.networks]) for start in (0, 1)]
+    halves = [summary([Samples(one.cpu[start::2], one.wall[start::2]) for one in judging]) for start in (0, 1)]
     ours = accuracy(found.ms, measured)
     return {
         "runtime": runtime,
@@ -139,7 +141,7 @@ def judge(runtime: str, dtype: str, held_out: int, networks: int, rounds: int, s
         "largest_error": float(np.max(np.abs(found.ms / measured - 1))),
         "coverage_of_90": float(np.mean((found.low <= measured) & (measured <= found.high))),
         "noise_within": float(np.mean(np.abs(halves[0] / halves[1] - 1))),
-        "noise_between": float(np.mean(np.abs(again.network_ms() / measured - 1))),
+        "noise_between": float(np.mean(np.abs(summary(again) / measured - 1))),
         "times_better_than_flops": lines["flops_only"]["mape"] / ours["mape"],
         **lines,
     }

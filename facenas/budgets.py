@@ -199,7 +199,7 @@ def measured_on_budget(options: SearchOptions, network: Any, size: tuple[int, ..
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = exported(network, size, profile.runtime, profile.dtype, Path(folder))
-        (samples,) = time_networks(profile.runtime, [path], threads=profile.threads, rounds=ROUNDS).networks
+        (samples,) = time_networks(profile.runtime, [path], threads=profile.threads, rounds=ROUNDS)
     version = kernel_runtime(profile.runtime).version()
     told = {"runtime": profile.runtime, "version": version, "threads": profile.threads, "dtype": profile.dtype}
     return summarise(samples, **told).to_dict()

@@ -1,4 +1,4 @@
-"""Timing kernels one by one beside whole networks, all interleaved, on this machine."""
+"""Timing kernels one by one, and whole networks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,59 +34,92 @@ OVERHEAD_KERNELS = 3  # the smallest ones, from which the overhead of an inferen
 OVERHEAD_REPLICAS = (1, 9)
 
 
+class Timer(Protocol):
+    """What times files: this machine, or a phone (`hardware.phone_timing`)."""
+
+    def kernel_files(self, contents: Sequence[bytes]) -> list[float | None]:
+        """Milliseconds of each file of copies of one kernel; None of one that the runtime cannot prepare."""
+
+    def networks(self, files: Sequence[Path]) -> Matrix:
+        """(n,) milliseconds of whole networks, measured as they will be measured later."""
+
+    def provenance(self) -> dict[str, Any]:
+        """The device, the runtime's version and the protocol."""
+
+
 @dataclass(frozen=True)
-class Timed:
-    """What was measured.
+class ThisMachine:
+    """Times files here.
 
     Attributes:
-        kernels: key -> kernel.
-        overhead_ms: of one inference without any kernel.
-        networks: timed runs of each network.
-    """
-
-    kernels: Mapping[str, Measured]
-    overhead_ms: float
-    networks: Sequence[Samples]
-
-    def network_ms(self, threads: int = 1) -> Matrix:
-        """What each network takes: `PERCENTILE` by the clock that suits the number of threads."""
-        return np.array([np.percentile(clocked(samples, threads), PERCENTILE) * 1e3 for samples in self.networks])
-
-
-def time_kernels(
-    runtime: str, kernels: Sequence[RuntimeKernel], files: Sequence[Path], *, threads: int = 1, rounds: int = ROUNDS
-) -> Timed:
-    """Measure kernels and networks side by side in shuffled rounds. A kernel that does not run alone is left out.
-
-    Args:
         runtime: the runtime's name.
-        kernels: each key once.
-        files: the networks' files.
         threads: threads that one inference may use.
         rounds: each of 5 timed runs of everything.
+    """
+
+    runtime: str
+    threads: int = 1
+    rounds: int = ROUNDS
+
+    def kernel_files(self, contents: Sequence[bytes]) -> list[float | None]:
+        """See `Timer`; all are interleaved in shuffled rounds."""
+        target, runs = kernel_runtime(self.runtime), {}
+        for number, content in enumerate(contents):
+            with suppress(CostError):  # some kernels of int8 can only be prepared inside of their network
+                runs[number] = target.runner(content, self.threads)
+        samples = time_interleaved(list(runs.values()), warmup=WARMUP, repetitions=self.rounds * RUNS_PER_VISIT)
+        found = dict(zip(runs, summary(samples, self.threads).tolist(), strict=True))
+        return [found.get(number) for number in range(len(contents))]
+
+    def networks(self, files: Sequence[Path]) -> Matrix:
+        """See `Timer`; in a process of their own: beside hundreds of kernels they would take longer."""
+        return summary(time_networks(self.runtime, files, threads=self.threads, rounds=self.rounds), self.threads)
+
+    def provenance(self) -> dict[str, Any]:
+        """See `Timer`."""
+        from .device import this_device
+
+        clock = "cpu" if self.threads == 1 else "wall"
+        return {
+            "device": this_device(),
+            "version": str(kernel_runtime(self.runtime).version()),
+            "protocol": {"statistic": f"p{PERCENTILE}", "clock": clock, "rounds": self.rounds},
+        }
+
+
+def time_kernels(timer: Timer, runtime: str, kernels: Sequence[RuntimeKernel]) -> tuple[dict[str, Measured], float]:
+    """Measure kernels alone; one that does not run alone is left out.
+
+    Args:
+        timer: what measures.
+        runtime: the runtime's name.
+        kernels: each key once.
+
+    Returns:
+        Key -> kernel, and the milliseconds of one inference without any kernel.
 
     Raises:
-        CostError: if a network or most of the kernels cannot be run.
+        CostError: if most of the kernels cannot be run.
     """
     target = kernel_runtime(runtime)
-    runs, kernels = _alone(target, kernels, threads)
-    replicas = [copies(kernel) for kernel in kernels]
     small = sorted(kernels, key=_bytes_moved)[:OVERHEAD_KERNELS]
-    runs += [target.runner(target.kernel_alone(kernel, n), threads) for kernel in small for n in OVERHEAD_REPLICAS]
-    runs += [target.runner(path.read_bytes(), threads, whole=True) for path in files]
-    samples = time_interleaved(runs, warmup=WARMUP, repetitions=rounds * RUNS_PER_VISIT)
-    networks = len(runs) - len(files)
-    alone = np.array([np.percentile(clocked(one, threads), PERCENTILE) * 1e3 for one in samples[:networks]])
-    overhead = _overhead(alone[len(kernels) :]) if small else 0.0
+    wanted = [(kernel, copies(kernel)) for kernel in kernels]
+    wanted += [(kernel, n) for kernel in small for n in OVERHEAD_REPLICAS]
+    times = timer.kernel_files([target.kernel_alone(kernel, n) for kernel, n in wanted])
+    alone, extra = times[: len(kernels)], times[len(kernels) :]
+    if alone.count(None) > len(kernels) / 2:
+        raise CostError(f"{alone.count(None)} of {len(kernels)} kernels of {runtime} do not run alone.")
+    overhead = overhead_of([(few, many) for few, many in batched_pairs(extra) if few is not None and many is not None])
     measured = {
         kernel.key: Measured(kernel.kind, kernel.quantities, max((ms - overhead) / n, SHORTEST_MS))
-        for kernel, n, ms in zip(kernels, replicas, alone, strict=False)
+        for (kernel, n), ms in zip(wanted, alone, strict=False)
+        if ms is not None
     }
-    return Timed(measured, overhead, samples[networks:])
+    return measured, overhead
 
 
-def time_networks(runtime: str, files: Sequence[Path], *, threads: int = 1, rounds: int = ROUNDS) -> Timed:
-    """The same for networks alone, in a process of its own: what a later measurement would find.
+def time_networks(runtime: str, files: Sequence[Path], *, threads: int = 1, rounds: int = ROUNDS) -> list[Samples]:
+    """Timed runs of whole networks, interleaved, in a process of its own.
 
     Raises:
         CostError: if a network cannot be run.
@@ -98,23 +132,20 @@ def time_networks(runtime: str, files: Sequence[Path], *, threads: int = 1, roun
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=child_environment())
         if done.returncode != 0 or not results.is_file():
             raise CostError(f"Timing {len(files)} networks in {runtime} failed: {last_line(done.stderr)}")
-        return Timed({}, 0.0, [Samples(**entry) for entry in json.loads(results.read_text())])
+        return [Samples(**entry) for entry in json.loads(results.read_text())]
 
 
-def _alone(
-    target: Any, kernels: Sequence[RuntimeKernel], threads: int
-) -> tuple[list[Callable[[], object]], list[RuntimeKernel]]:
-    """What runs each kernel, and the kernels that run: some of int8 can only be prepared inside of their network."""
-    runs, kept, refused = [], [], ""
-    for kernel in kernels:
-        try:
-            runs.append(target.runner(target.kernel_alone(kernel, copies(kernel)), threads))
-            kept.append(kernel)
-        except CostError as error:
-            refused = str(error)
-    if len(kept) < len(kernels) / 2:
-        raise CostError(f"{len(kernels) - len(kept)} of {len(kernels)} kernels do not run alone. The last: {refused}")
-    return runs, kept
+def time_networks_here(runtime: str, files: Sequence[Path], *, threads: int = 1, rounds: int = ROUNDS) -> list[Samples]:
+    """The same in this process."""
+    target = kernel_runtime(runtime)
+    runs = [target.runner(path.read_bytes(), threads, whole=True) for path in files]
+    return time_interleaved(runs, warmup=WARMUP, repetitions=rounds * RUNS_PER_VISIT)
+
+
+def summary(samples: Sequence[Samples], threads: int = 1) -> Matrix:
+    """(n,) milliseconds: `PERCENTILE` of the CPU clock with one thread, else of the wall clock."""
+    clocks = [one.cpu if threads == 1 else one.wall for one in samples]
+    return np.array([np.percentile(clock, PERCENTILE) * 1e3 for clock in clocks])
 
 
 def copies(kernel: RuntimeKernel) -> int:
@@ -123,16 +154,20 @@ def copies(kernel: RuntimeKernel) -> int:
     return int(np.clip(REPLICAS_BYTES // max(written, 1), FEWEST_REPLICAS, MOST_REPLICAS))
 
 
-def clocked(samples: Samples, threads: int) -> list[float]:
-    """Seconds on the CPU clock with one thread, else on the wall clock."""
-    return samples.cpu if threads == 1 else samples.wall
+def overhead_of(pairs: Sequence[tuple[float, float]]) -> float:
+    """What is left of kernels at no copies, from milliseconds at `OVERHEAD_REPLICAS`: the median, not below 0.
 
-
-def _overhead(ms: Matrix) -> float:
-    """What is left of kernels at no copies, from two numbers of copies each: the median, not below 0."""
+    >>> overhead_of([(0.5 + 1 * 0.1, 0.5 + 9 * 0.1)])
+    0.5
+    """
     few, many = OVERHEAD_REPLICAS
-    pairs = ms.reshape(-1, 2)
-    return max(float(np.median(pairs[:, 0] - (pairs[:, 1] - pairs[:, 0]) * few / (many - few))), 0.0)
+    left = [first - (second - first) * few / (many - few) for first, second in pairs]
+    return round(max(float(np.median(left)), 0.0), 9) if left else 0.0
+
+
+def batched_pairs(values: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Neighbours two by two."""
+    return list(zip(values[::2], values[1::2], strict=True))
 
 
 def _bytes_moved(kernel: RuntimeKernel) -> float:
@@ -143,10 +178,12 @@ def _bytes_moved(kernel: RuntimeKernel) -> float:
 def _main(file: str) -> int:
     job = json.loads(Path(file).read_text())
     files = [Path(name) for name in job["files"]]
-    timed = time_kernels(job["runtime"], [], files, threads=job["threads"], rounds=job["rounds"])
-    write_json(job["results"], [asdict(samples) for samples in timed.networks])
+    samples = time_networks_here(job["runtime"], files, threads=job["threads"], rounds=job["rounds"])
+    write_json(job["results"], [asdict(one) for one in samples])
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main(sys.argv[1]))
+    from searchspaces.cli import run_command
+
+    raise SystemExit(run_command(_main, prog="python -m hardware.kernel_timing"))

@@ -101,9 +101,8 @@ def measure_on_phone(phone: Adb, runtime: str, file: Path, binary: Path, run: Ru
             raise ConfigError(f"No file {needed}.")
     row = Row(runtime, "float32", path=str(file), file_bytes=file.stat().st_size)
     with temporary_folder(phone, row.warnings) as folder:
-        for source, name in [(file, "network"), (binary, "program"), *_libraries(binary)]:
-            phone.push(source, f"{folder}/{name}{source.suffix if name == 'network' else ''}")
-        _checked(phone, quoted(["chmod", "755", f"{folder}/program"]), "chmod")
+        install(phone, binary, folder)
+        phone.push(file, f"{folder}/network{file.suffix}")
         before = read_state(phone)
         starts = [PROGRAMS[runtime](phone, folder, file.suffix, run) for _ in range(STARTS)]
         after = read_state(phone)
@@ -112,6 +111,13 @@ def measure_on_phone(phone: Adb, runtime: str, file: Path, binary: Path, run: Ru
     _fill(row, starts, run)
     row.warnings += heat_warnings(before, after)
     return row
+
+
+def install(phone: Adb, binary: Path, folder: str) -> None:
+    """Put the benchmark program, and shared libraries that lie beside it, into a folder of the phone."""
+    for source, name in [(binary, "program"), *_libraries(binary)]:
+        phone.push(source, f"{folder}/{name}")
+    _checked(phone, quoted(["chmod", "755", f"{folder}/program"]), "chmod")
 
 
 def phone_name(phone: Adb) -> str:

@@ -38,11 +38,8 @@ def test_every_budget_is_searched_counted_and_judged(tiny, capsys):
 def test_a_latency_is_measured_by_itself(tiny, monkeypatch, capsys):
     """A small profile, so the budgets may be missed: what is tested is that results are told and measured apart."""
     monkeypatch.setattr(budgets, "NETWORKS", 12)
-
-    def here(runtime, files, **options):
-        return kernel_timing.time_kernels(runtime, [], files, **options)
-
-    monkeypatch.setattr(kernel_timing, "time_networks", here)  # instead of a process for each
+    # instead of a process for each
+    monkeypatch.setattr(kernel_timing, "time_networks", kernel_timing.time_networks_here)
     budgets.main(cost="latency", budgets=10, search_epochs=1, train_epochs=1, json=True)
     result = json.loads(capsys.readouterr().out)
     free, *rows = result["rows"]

@@ -245,38 +245,41 @@ def test_a_damaged_profile_is_named(key, value, tmp_path):
 # ---- measured
 
 
-def test_kernels_are_timed_beside_networks(file):
+def test_kernels_and_networks_are_timed(file):
     name, path = file
     kernels = list({one.key: one for one in kernel_runtime(name).kernels(path)}.values())
-    timed = kernel_timing.time_kernels(name, kernels, [path], rounds=2)
-    assert set(timed.kernels) == {kernel.key for kernel in kernels}
-    assert all(entry.ms > 0 for entry in timed.kernels.values()) and timed.overhead_ms >= 0
-    (ms,) = timed.network_ms()
-    assert ms > 0 and len(timed.networks[0].cpu) == 10
+    timer = kernel_timing.ThisMachine(name, rounds=2)
+    measured, overhead = kernel_timing.time_kernels(timer, name, kernels)
+    assert set(measured) == {kernel.key for kernel in kernels}
+    assert all(entry.ms > 0 for entry in measured.values()) and overhead >= 0
+    (samples,) = kernel_timing.time_networks(name, [path], rounds=2)
+    assert len(samples.cpu) == 10 and kernel_timing.summary([samples])[0] > 0
 
 
 def test_a_kernel_that_does_not_run_alone_is_left_out(file):
     name, path = file
     kernels = list({one.key: one for one in kernel_runtime(name).kernels(path)}.values())
 
-    class Broken:
-        def kernel_alone(self, kernel, replicas):
-            return kernel.key.encode()
+    class Partly:
+        """A timer that cannot prepare the first files."""
 
-        def runner(self, content, threads):
-            if content.decode() == kernels[0].key:
-                raise CostError("cannot be prepared")
-            return lambda: None
+        def __init__(self, broken):
+            self.broken = broken
 
-    runs, kept = kernel_timing._alone(Broken(), kernels, 1)
-    assert len(runs) == len(kept) == len(kernels) - 1
+        def kernel_files(self, contents):
+            return [None if number < self.broken else 1.0 for number in range(len(contents))]
+
+    measured, _ = kernel_timing.time_kernels(Partly(1), name, kernels)
+    assert set(measured) == {kernel.key for kernel in kernels[1:]}
     with pytest.raises(CostError, match="do not run alone"):
-        kernel_timing._alone(Broken(), [kernels[0]], 1)
+        kernel_timing.time_kernels(Partly(len(kernels)), name, kernels)
+    with pytest.raises(CostError, match="failed"):
+        kernel_timing.time_networks(name, [path.with_name("missing")])
 
 
 def test_overhead_is_what_no_copy_would_take():
-    assert kernel_timing._overhead(np.array([0.5 + 1 * 0.1, 0.5 + 9 * 0.1, 0.5 + 0.2, 0.5 + 1.8])) == pytest.approx(0.5)
-    assert kernel_timing._overhead(np.array([0.1, 2.0])) == 0
+    assert kernel_timing.overhead_of([(0.6, 1.4), (0.7, 2.3)]) == pytest.approx(0.5)
+    assert kernel_timing.overhead_of([(0.1, 2.0)]) == 0 == kernel_timing.overhead_of([])
 
 
 @pytest.mark.parametrize(("runtime", "dtype"), [("litert", "int8"), ("onnxruntime", "float32")])
@@ -297,6 +300,13 @@ def test_learn_and_predict(runtime, dtype, tmp_path, capsys):
     assert run_command(predict.main, prog="predict", argv=[str(lines), "--device-profile", str(out), "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert all(0 <= row["low_ms"] < row["latency_ms"] < row["high_ms"] for row in rows)
+
+
+def test_networks_of_several_widths():
+    wide = {**SMALL, "width": 0.2}
+    drawn = learn.draw_mixed("pta", [SMALL, wide], 9, 0)
+    assert [one.options["width"] for one in drawn] == [0.1, 0.2] * 4 + [0.1]
+    assert len({one.to_json() for one in learn.draw_mixed("pta", SMALL, 100, 0)}) == 27  # that is all of the space
 
 
 def test_numbers_that_cannot_be_met(tmp_path):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from hardware import measure, phone
+from hardware import learn, measure, phone
 from hardware.adb import Adb, connect, quoted
 from hardware.phone import Run, measure_on_phone, phone_name
 from hardware.phone_output import (
@@ -21,6 +22,7 @@ from hardware.phone_output import (
     perf_test_rows,
     phone_state,
 )
+from hardware.phone_timing import PhoneTimer
 from searchspaces.cli import run_command
 from searchspaces.errors import ConfigError, CostError
 
@@ -145,6 +147,41 @@ def test_litert_on_a_phone(fake_phone: Path, network: Path, litert: Path) -> Non
     timed = [line for line in told.splitlines() if "--num_runs" in line and "report_peak" not in line]
     assert len(timed) == 3 and told.count("--report_peak_memory_footprint=true") == 1
     assert not list((fake_phone / "tmp").iterdir())
+
+
+def test_a_phone_is_learned_kernel_by_kernel(
+    fake_phone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A phone whose every file takes a nanosecond a byte: it runs the kernels and the networks of a small space."""
+    monkeypatch.setattr("hardware.phone_timing.STARTS", 1)
+    text = """#!/bin/sh
+for option; do case "$option" in --graph=*) bytes=$(wc -c < "${option#--graph=}");; esac; done
+[ "$bytes" = 0 ] && exit 3
+us=$((bytes / 1000 + 1))
+echo "INFO: Inference timings in us: Init: 9, First inference: 9, Warmup (avg): 9, Inference (avg): $us"
+"""
+    binary = write_program(tmp_path / "binary" / "benchmark_model", text)
+    out = tmp_path / "phone.json"
+    numbers = ["--networks", "4", "--calibration", "3", "--held-out", "2", "--rounds", "2"]
+    phone_options = ["--adb", SERIAL, "--benchmark-binary", str(binary), "--cpu-mask", "f0"]
+    command = ["pta", "--space-options", '{"width": 0.1, "image_size": 32}', *numbers, *phone_options]
+    assert run_command(learn.main, argv=[*command, "--out", str(out)]) == 0
+    profile = json.loads(out.read_text())
+    assert profile["device"] == "Pixel 3 (sdm845, Android 12)" and SERIAL not in out.read_text()
+    assert profile["protocol"]["cpu_mask"] == "f0" and profile["protocol"]["clock"] == "wall"
+    assert len(profile["kernels"]) > 10 and "taskset f0" in calls(fake_phone) and "--num_runs=10" in calls(fake_phone)
+    assert not list((fake_phone / "tmp").iterdir())
+    assert run_command(learn.main, argv=[*command, "--out", str(out), "--runtime", "onnxruntime"]) == 2
+    assert "--runtime litert" in capsys.readouterr().err
+
+
+def test_a_kernel_that_the_phone_does_not_run_is_left_out(fake_phone: Path, litert: Path) -> None:
+    timer = PhoneTimer(connect(SERIAL), litert, Run())
+    assert timer.kernel_files([b"a network", b"of another kind", b"a network"]) == [145.528, None, 145.528]
+    other = litert.parent / "other.tflite"
+    other.write_bytes(b"other")
+    with pytest.raises(CostError, match=r"does not run .*other\.tflite"):
+        timer.networks([other])
 
 
 def test_onnxruntime_on_a_phone(fake_phone: Path, tmp_path: Path, perf_test: Path) -> None:

@@ -12,6 +12,7 @@ commands:
   train             train a found architecture (python -m evaluators.train)
   profile           count and measure an architecture or an ONNX file (python -m hardware.profile)
   measure           measure the latency of an architecture (python -m hardware.measure)
+  learn             learn a device by measuring the kernels of a space (python -m hardware.learn)
   fit               learn a device from measured latencies (python -m hardware.fit)
   predict           predict latencies with a device profile (python -m hardware.predict)
   deploy            files and latency tiers for an application that switches branches (python -m hardware.deploy)
@@ -27,6 +28,7 @@ COMMANDS = {
     "train": ("evaluators.train_command", "main"),
     "profile": ("hardware.profile", "main"),
     "measure": ("hardware.measure", "main"),
+    "learn": ("hardware.learn", "main"),
     "fit": ("hardware.fit", "main"),
     "predict": ("hardware.predict", "main"),
     "deploy": ("hardware.deploy", "main"),

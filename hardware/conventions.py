@@ -17,7 +17,7 @@ Every call of a layer is counted. (NNI itself counts a layer that is called twic
 
 A table says something only where a convention differs from `mac`: a layer without an entry is counted as its MACs
 times the convention's ``per_mac``. Add your own layer with `register_layer`. The convention `flops` asks no layer but
-the operators that really ran (`hardware.operators`): its half is what `mac` would be if attention and functions counted.
+the operators that really ran (`hardware.operators`): half of it is a `mac` that leaves nothing out.
 """
 
 from __future__ import annotations

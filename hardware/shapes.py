@@ -19,7 +19,7 @@ REMEMBERED = 50_000
 """Combinations of operator and arguments that are remembered, at most."""
 
 
-class NeedsValues(CostError):
+class NeedsValuesError(CostError):
     """What the network does depends on values, which a run on shapes does not have."""
 
 
@@ -41,8 +41,10 @@ class ShapeTensor(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        raise NeedsValues(f"{func} was called on a tensor without values after the run that made it.")
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        raise NeedsValuesError(f"{func} was called on a tensor without values after the run that made it.")
 
 
 def shape_tensor(like: Tensor) -> ShapeTensor:
@@ -53,7 +55,7 @@ def shape_tensor(like: Tensor) -> ShapeTensor:
 
 
 def _new(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> ShapeTensor:
-    make = Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
+    make = Tensor._make_wrapper_subclass
     return make(ShapeTensor, size, strides=stride, dtype=dtype, device=device)
 
 
@@ -76,7 +78,7 @@ def run_on_shapes(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """What an operator returns. Arguments with values stay real: an operator on nothing else is computed.
 
     Raises:
-        NeedsValues: if the operator reads values or writes into a tensor that has some.
+        NeedsValuesError: if the operator reads values or writes into a tensor that has some.
         Exception: whatever the operator raises on these shapes.
     """
     tensors: list[Tensor] = []
@@ -123,20 +125,20 @@ def _ask(
 ) -> tuple[Any, _Results]:
     """Run the operator on the device ``meta`` and write down what it returns."""
     if getattr(operator, "tags", None) and torch.Tag.data_dependent_output in operator.tags:
-        raise NeedsValues(f"{operator} reads values.")
+        raise NeedsValuesError(f"{operator} reads values.")
     stand_ins = [_stand_in(tensor) for tensor in tensors]
     before = [(tuple(tensor.shape), tensor.stride()) for tensor in stand_ins]
     rest = iter(stand_ins)
     meta_args, meta_kwargs = _replace(args, rest), {name: _replace(value, rest) for name, value in kwargs.items()}
     if meta_kwargs.get("device") is not None:
         if torch.device(meta_kwargs["device"]).type == "meta":
-            raise NeedsValues(f"{operator} makes a tensor of the device meta.")
+            raise NeedsValuesError(f"{operator} makes a tensor of the device meta.")
         meta_kwargs["device"] = torch.device("meta")
     returned = operator(*meta_args, **meta_kwargs)
     if before != [(tuple(tensor.shape), tensor.stride()) for tensor in stand_ins]:
-        raise NeedsValues(f"{operator} changes the shape of its argument.")
+        raise NeedsValuesError(f"{operator} changes the shape of its argument.")
     if _writes_values(operator, args, kwargs):
-        raise NeedsValues(f"{operator} writes into a tensor that has values.")
+        raise NeedsValuesError(f"{operator} writes into a tensor that has values.")
     kind = None if isinstance(returned, Tensor) or returned is None else type(returned)
     results = [returned] if kind is None else returned
     return kind, tuple(_describe(result, stand_ins, operator) for result in results)
@@ -167,7 +169,7 @@ def _describe(result: Any, stand_ins: Sequence[Tensor], operator: Any) -> int | 
     if result is None:
         return None
     if not isinstance(result, Tensor) or result.layout is not torch.strided:
-        raise NeedsValues(f"{operator} returns something else than tensors.")
+        raise NeedsValuesError(f"{operator} returns something else than tensors.")
     for index, tensor in enumerate(stand_ins):
         if result is tensor:
             return index

@@ -155,7 +155,7 @@ def _keeps_shape_tensors(model: nn.Module) -> bool:
             entries = (
                 value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
             )
-            if any([isinstance(entry, ShapeTensor) for entry in entries]):
+            if any(isinstance(entry, ShapeTensor) for entry in entries):
                 return True
     return False
 

@@ -1,0 +1,257 @@
+"""The sizes of all tensors of an ONNX graph, for an input of one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from onnx import TensorProto, helper, shape_inference
+
+from searchspaces.errors import CostError
+
+from .messages import failing_as
+from .onnx_file import all_graphs
+from .onnx_operators import MICROSOFT, Shape, is_known, kind_of
+
+LARGEST = 2**62
+"""Entries of the largest tensor that is believed."""
+
+
+class Sizes:
+    """Sizes and element types of tensors, by name, in all subgraphs."""
+
+    def __init__(self, graph: Any) -> None:
+        self.shapes: dict[str, Shape] = {}
+        self.types: dict[str, int] = {}
+        for inner in all_graphs(graph):
+            for tensor in inner.initializer:
+                self.shapes[tensor.name], self.types[tensor.name] = tuple(tensor.dims), tensor.data_type
+            for entry in (*inner.input, *inner.value_info, *inner.output):
+                kind = entry.type.tensor_type
+                self.types.setdefault(entry.name, kind.elem_type)
+                if kind.HasField("shape") and all(axis.HasField("dim_value") for axis in kind.shape.dim):
+                    self.shapes[entry.name] = tuple(axis.dim_value for axis in kind.shape.dim)
+
+
+def sizes_of(model: Any, path: str | Path, input_size: Sequence[int] | int | None) -> tuple[Sizes, list[int], str]:
+    """Write the sizes of the inputs into a model and infer all others.
+
+    Args:
+        model: is changed.
+        path: for messages.
+        input_size: see `hardware.onnx_graph.profile_onnx`.
+
+    Returns:
+        The sizes, those of the first input without its batch axis, and a warning ("" if there is none).
+
+    Raises:
+        CostError: if sizes are open, contradict ``input_size`` or one another, or are too large to be true.
+    """
+    inputs = _inputs(model)
+    own = [[axis.dim_value for axis in entry.type.tensor_type.shape.dim] for entry in inputs]
+    batch = _batch(inputs)
+    _fix_inputs(inputs, path, input_size)
+    try:
+        sizes, warning = _inferred(model, path), ""
+    except CostError:
+        if batch is None or batch == 1:
+            raise
+        for entry, old in zip(inputs, own, strict=True):
+            if old:
+                entry.type.tensor_type.shape.dim[0].dim_value = old[0]
+        sizes, warning = _inferred(model, path), f"The graph is made for a batch of {batch}: all of it is counted."
+    first = inputs[0].type.tensor_type.shape.dim if inputs else ()
+    return sizes, [axis.dim_value for axis in first[1:]], warning
+
+
+def _inputs(model: Any) -> list[Any]:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [entry for entry in model.graph.input if entry.name not in weights]
+
+
+def _batch(inputs: Sequence[Any]) -> int | None:
+    """The fixed first axis that all inputs of two axes or more share: the size of the batch."""
+    shapes = [entry.type.tensor_type.shape.dim for entry in inputs]
+    found = {axes[0].dim_value for axes in shapes if len(axes) > 1 and axes[0].dim_value}
+    return found.pop() if len(found) == 1 else None
+
+
+def _fix_inputs(inputs: Sequence[Any], path: str | Path, input_size: Sequence[int] | int | None) -> None:
+    batch = _batch(inputs)
+    for entry in inputs:
+        kind = entry.type.tensor_type
+        if entry.type.HasField("tensor_type") and not kind.HasField("shape"):
+            axes_given = 0 if input_size is None else 4 if isinstance(input_size, int) else len(input_size) + 1
+            for _ in range(axes_given):
+                kind.shape.dim.add()
+            if not axes_given:
+                raise CostError(f"{path} leaves the size of input {entry.name!r} open: give the input size.")
+        axes = kind.shape.dim
+        asked = _asked(axes, input_size)
+        for index, (axis, size) in enumerate(zip(axes, asked, strict=True)):
+            given = axis.dim_value
+            if given < 0 or given > LARGEST:
+                raise CostError(f"{path}: the input {entry.name!r} has a size of {given}, which cannot be.")
+            if index > 0 and given and size and given != size:
+                fixed = "x".join(str(other.dim_value or "?") for other in axes[1:])
+                raise CostError(f"{path} is made for an input of {fixed}; export the network again for another size.")
+            first = index == 0 and (not given or (given == batch and len(axes) > 1))
+            chosen = 1 if first else given or size
+            if not chosen:
+                raise CostError(f"{path} leaves the size of input {entry.name!r} open: give the input size.")
+            axis.dim_value = chosen
+
+
+def _asked(axes: Sequence[Any], input_size: Sequence[int] | int | None) -> list[int | None]:
+    """The size that was asked for each axis, or None."""
+    if input_size is None:
+        return [None] * len(axes)
+    if isinstance(input_size, int):  # the pixels of a picture; of any other input only what is open
+        if len(axes) == 4:
+            return [None, None if axes[1].dim_value else 3, input_size, input_size]
+        return [None if axis.dim_value else input_size for axis in axes]
+    return [1, *input_size] if len(axes) == len(input_size) + 1 else [None] * len(axes)
+
+
+def _inferred(model: Any, path: str | Path) -> Sizes:
+    stand_in = type(model)()
+    stand_in.CopyFrom(model)
+    unknown = {name for g in all_graphs(stand_in.graph) for n in g.node if not is_known(n) for name in n.output}
+    for output in stand_in.graph.output:
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
+    for graph in all_graphs(stand_in.graph):
+        # what an exporter wrote down holds for its own input size; all that is known of a stranger's operators
+        kept = [entry for entry in graph.value_info if entry.name in unknown]
+        del graph.value_info[:]
+        graph.value_info.extend(kept)
+        _replace_known_extensions(graph)
+    with failing_as(f"{path} holds a graph whose sizes do not fit together"):
+        inferred = shape_inference.infer_shapes(stand_in, strict_mode=True, data_prop=True)
+    sizes = Sizes(inferred.graph)
+    for name, shape in list(sizes.shapes.items()):
+        if min(shape, default=0) < 0:
+            del sizes.shapes[name]  # how the inference says that it does not know
+        elif prod(shape) > LARGEST:
+            raise CostError(f"{path}: the tensor {name!r} has a size of {list(shape)}, which cannot be.")
+    return sizes
+
+
+# com.microsoft: operators of ONNX Runtime, which ONNX's own inference does not know. Each is replaced by standard
+# operators whose results have the same sizes, not the same values.
+
+_StandIn = Callable[[Any, Any], list[Any]]
+
+
+def _renamed(name: str, *inputs: int) -> _StandIn:
+    def stand_in(node: Any, graph: Any) -> list[Any]:
+        chosen = [node.input[index] for index in inputs] or list(node.input)
+        made = helper.make_node(name, chosen, node.output[:1])
+        made.attribute.extend(node.attribute)
+        return [made]
+
+    return stand_in
+
+
+def _like_first(node: Any, graph: Any) -> list[Any]:
+    return [helper.make_node("Identity", node.input[:1], node.output[:1])]
+
+
+def _concat(node: Any, graph: Any) -> list[Any]:
+    made = helper.make_node("Concat", node.input[2::3], node.output[:1])
+    made.attribute.extend(node.attribute)
+    return [made]
+
+
+def _matrices(node: Any, graph: Any) -> list[Any]:
+    """A product whose factors may be transposed; the last two axes are."""
+    nodes, names = [], []
+    sizes = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    flags = {entry.name: entry.i for entry in node.attribute}
+    for index, flag in enumerate(("transA", "transB")):
+        name = node.input[index]
+        if flags.get(flag):
+            turned = f"{node.output[0]}/{flag}"
+            if sizes.get(name, 2) == 2:
+                nodes.append(helper.make_node("Transpose", [name], [turned]))
+            else:
+                axes = [*range(sizes[name] - 2), sizes[name] - 1, sizes[name] - 2]
+                nodes.append(helper.make_node("Transpose", [name], [turned], perm=axes))
+            name = turned
+        names.append(name)
+    product = f"{node.output[0]}/product"
+    nodes.append(helper.make_node("MatMul", names, [product]))
+    return [*nodes, helper.make_node("Cast", [product], node.output[:1], to=TensorProto.FLOAT)]
+
+
+def _by_weight(columns: Callable[[Any, dict[str, Any]], int]) -> _StandIn:
+    """A product of the first input with a matrix of so many columns: (node, its attributes) -> columns."""
+
+    def stand_in(node: Any, graph: Any) -> list[Any]:
+        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        weights = {tensor.name: tensor for tensor in graph.initializer}
+        weight = weights.get(node.input[1])
+        if weight is None:
+            return [node]
+        rows = attributes.get("K", weight.dims[0])
+        name = f"{node.output[0]}/weight"
+        graph.initializer.append(
+            TensorProto(name=name, dims=[rows, columns(weight, attributes)], data_type=TensorProto.FLOAT)
+        )
+        product = f"{node.output[0]}/product"
+        first = f"{node.output[0]}/cast"
+        return [
+            helper.make_node("Cast", node.input[:1], [first], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", [first, name], [product]),
+            helper.make_node("Identity", [product], node.output[:1]),
+        ]
+
+    return stand_in
+
+
+def _values(weight: Any, attributes: dict[str, Any]) -> int:
+    sizes = attributes.get("qkv_hidden_sizes")
+    return int(sizes[2]) if sizes else int(weight.dims[1]) // 3
+
+
+_STAND_INS: dict[str, _StandIn] = {
+    **dict.fromkeys(
+        """
+        BiasAdd BiasDropout BiasGelu BiasSoftmax FastGelu Gelu QuickGelu GroupNorm SkipGroupNorm RotaryEmbedding
+        SkipLayerNormalization SkipSimplifiedLayerNormalization SimplifiedLayerNormalization MultiHeadAttention
+        GroupQueryAttention QLinearSigmoid QLinearLeakyRelu QLinearSoftmax
+        """.split(),  # noqa: SIM905
+        _like_first,
+    ),
+    "FusedConv": _renamed("Conv", 0, 1),
+    "FusedGemm": _renamed("Gemm"),
+    "QLinearConv": _renamed("QLinearConv"),
+    "QGemm": _renamed("Gemm", 0, 3),
+    **{
+        name: _renamed(name) for name in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Pad", "Trilu")
+    },
+    **{name: _renamed("Add", 0, 3) for name in ("QLinearAdd", "QLinearMul")},
+    "QLinearAveragePool": _renamed("AveragePool", 0),
+    "QLinearGlobalAveragePool": _renamed("GlobalAveragePool", 0),
+    "QLinearReduceMean": _renamed("ReduceMean", 0),
+    "QLinearConcat": _concat,
+    "EmbedLayerNormalization": _renamed("Gather", 2, 0),
+    **dict.fromkeys(("FusedMatMul", "TransposeMatMul", "FusedMatMulActivation", "GemmFastGelu"), _matrices),
+    **dict.fromkeys(("MatMulInteger16", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"), _matrices),
+    **dict.fromkeys(("MatMulNBits", "MatMulBnb4", "MatMulFpQ4"), _by_weight(lambda weight, a: a["N"])),
+    **dict.fromkeys(("Attention", "QAttention"), _by_weight(_values)),
+}
+_RUNTIME_ONLY = frozenset({"SimplifiedLayerNormalization"})  # ONNX Runtime puts it into the standard domain
+
+
+def _replace_known_extensions(graph: Any) -> None:
+    nodes: list[Any] = []
+    for node in graph.node:
+        domain, name = kind_of(node)
+        ours = domain == MICROSOFT or name in _RUNTIME_ONLY
+        nodes += _STAND_INS[name](node, graph) if ours and name in _STAND_INS else [node]
+    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)

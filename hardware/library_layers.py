@@ -20,7 +20,7 @@ FREE_LAYERS = frozenset(
         """,
         "torchvision": """
             AnchorGenerator DefaultBoxGenerator FrozenBatchNorm2d ImageList MultiScaleRoIAlign Permute PSRoIAlign
-            PSRoIPool RoIAlign RoIPool StochasticDepth LastLevelMaxPool
+            PSRoIPool PositionalEncoding RoIAlign RoIPool StochasticDepth LastLevelMaxPool
         """,
     }.items()
     for name in names.split()

@@ -12,9 +12,12 @@ from onnx import TensorProto, helper, shape_inference
 from searchspaces.errors import CostError
 
 from .messages import failing_as
-from .onnx_file import all_graphs
+from .onnx_file import KEPT_VALUES, all_graphs
 from .onnx_operators import MICROSOFT, Shape, is_known, kind_of
+from .onnx_values import fold
 
+MOST_ROUNDS = 200
+"""Turns of inferring sizes and working out those that depend on them."""
 LARGEST = 2**62
 """Entries of the largest tensor that is believed."""
 
@@ -128,15 +131,36 @@ def _inferred(model: Any, path: str | Path) -> Sizes:
         del graph.value_info[:]
         graph.value_info.extend(kept)
         _replace_known_extensions(graph)
-    with failing_as(f"{path} holds a graph whose sizes do not fit together"):
-        inferred = shape_inference.infer_shapes(stand_in, strict_mode=True, data_prop=True)
-    sizes = Sizes(inferred.graph)
+    _drop_values(stand_in.graph)
+    names = {name for node in stand_in.graph.node for name in node.output if name}
+    for _ in range(MOST_ROUNDS):
+        with failing_as(f"{path} holds a graph whose sizes do not fit together"):
+            inferred = shape_inference.infer_shapes(stand_in, strict_mode=True, data_prop=True)
+        sizes = Sizes(inferred.graph)
+        if names <= sizes.shapes.keys() or not fold(stand_in, sizes.shapes, path):
+            break
     for name, shape in list(sizes.shapes.items()):
         if min(shape, default=0) < 0:
             del sizes.shapes[name]  # how the inference says that it does not know
         elif prod(shape) > LARGEST:
             raise CostError(f"{path}: the tensor {name!r} has a size of {list(shape)}, which cannot be.")
     return sizes
+
+
+def _drop_values(graph: Any) -> None:
+    """Weights whose values were not read become inputs: the inference must not look for what is not there."""
+    for inner in all_graphs(graph):
+        large = [(node, node.output[0], node.attribute[0].t) for node in inner.node if node.op_type == "Constant"]
+        large = [entry for entry in large if prod(entry[2].dims) > KEPT_VALUES]
+        for node, *_ in large:
+            inner.node.remove(node)
+        empty = [(tensor.name, tensor) for tensor in inner.initializer if prod(tensor.dims) > KEPT_VALUES]
+        for _, tensor in empty:
+            inner.initializer.remove(tensor)
+        given = {entry.name for entry in graph.input}
+        for name, tensor in (*empty, *((name, tensor) for _, name, tensor in large)):
+            if name not in given:
+                graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
 
 
 # com.microsoft: operators of ONNX Runtime, which ONNX's own inference does not know. Each is replaced by standard

@@ -132,7 +132,7 @@ def test_broken_files_are_one_line(
 
 def test_onnx_file_has_no_other_convention(tmp_path: Path) -> None:
     path = export(tiny_network(), (3, 16, 16), tmp_path / "network.onnx")
-    with pytest.raises(CostError, match="mac only"):
+    with pytest.raises(CostError, match="mac and flops only"):
         main(str(path), convention="ptflops")
 
 

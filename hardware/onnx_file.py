@@ -59,6 +59,14 @@ def load(path: str | Path) -> Any:
     return model
 
 
+def bytes_on_disk(path: str | Path) -> int:
+    """Bytes of an ONNX file and of the files beside it that hold its weights; the file has been loaded before."""
+    model = onnx.load(str(path), load_external_data=False)
+    tensors = [tensor for tensor in _tensors(model.graph) if tensor.data_location == TensorProto.EXTERNAL]
+    locations = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    return Path(path).stat().st_size + sum((Path(path).parent / name).stat().st_size for name in locations)
+
+
 def bytes_of(entries: int, data_type: int) -> int:
     """Bytes of a tensor; types of less than 8 bits are packed."""
     return -(-entries * _BITS.get(data_type, 8) // 8)

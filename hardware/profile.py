@@ -72,6 +72,7 @@ def cost_of_onnx(
         CostError: if the file is damaged, cannot be counted or cannot be run.
     """
     from .device import this_device
+    from .onnx_file import bytes_on_disk
     from .onnx_graph import profile_onnx
     from .runtimes import onnxruntime
 
@@ -79,7 +80,7 @@ def cost_of_onnx(
     latency = []
     if measure:
         latency = [onnxruntime.measure(path, repetitions=repetitions, input_size=counted["input"]).to_dict()]
-    export = {"onnx_bytes": Path(path).stat().st_size}
+    export = {"onnx_bytes": bytes_on_disk(path)}
     return {"format": FORMAT, **counted, "device": this_device(), "latency": latency, "export": export}
 
 

@@ -47,8 +47,8 @@ def count_parameters(model: nn.Module, input_size: Sequence[int] = INPUT_SIZE) -
     """Numbers of parameters; one that is used in several places counts once.
 
     Returns:
-        ``stored``: all; ``trainable``: those that take a gradient; ``active``: those of the modules that one forward
-        pass in evaluation mode executes. A network with branches chosen at run time stores more than is active.
+        ``stored``: all; ``trainable``: those that take a gradient; ``active``: those that one forward pass in
+        evaluation mode uses: of the modules that it executes, and read by its operators. A network with branches chosen at run time stores more than is active.
     """
     return _parameters(model, trace(model, input_size, memory=False))
 
@@ -107,7 +107,8 @@ def weight_bytes(model: nn.Module) -> dict[str, int]:
 
 def _parameters(model: nn.Module, watched: Trace) -> dict[str, int]:
     stored = list(model.parameters())
-    active = {id(p): p.numel() for module in watched.executed.values() for p in _own_parameters(module)}
+    executed = [p for module in watched.executed.values() for p in _own_parameters(module)]
+    active = {id(p): p.numel() for p in (*executed, *watched.parameters.values())}
     return {
         "stored": sum(p.numel() for p in stored),
         "trainable": sum(p.numel() for p in stored if p.requires_grad),

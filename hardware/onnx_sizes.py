@@ -47,24 +47,29 @@ def sizes_of(model: Any, path: str | Path, input_size: Sequence[int] | int | Non
         input_size: see `hardware.onnx_graph.profile_onnx`.
 
     Returns:
-        The sizes, those of the first input without its batch axis, and a warning ("" if there is none).
+        The sizes, those of the first input without its batch axis, and a warning ("" if there is none). The batch
+        becomes 1 unless the graph itself forbids it.
 
     Raises:
         CostError: if sizes are open, contradict ``input_size`` or one another, or are too large to be true.
     """
     inputs = _inputs(model)
-    own = [[axis.dim_value for axis in entry.type.tensor_type.shape.dim] for entry in inputs]
-    batch = _batch(inputs)
+    own = [_first_axis(entry) for entry in inputs]
     _fix_inputs(inputs, path, input_size)
     try:
-        sizes, warning = _inferred(model, path), ""
+        sizes = _inferred(model, path)
     except CostError:
-        if batch is None or batch == 1:
+        if own == [_first_axis(entry) for entry in inputs] or not all(own):
             raise
-        for entry, old in zip(inputs, own, strict=True):
-            if old:
-                entry.type.tensor_type.shape.dim[0].dim_value = old[0]
-        sizes, warning = _inferred(model, path), f"The graph is made for a batch of {batch}: all of it is counted."
+        # the batch is written down inside of the graph as well
+        for entry, size in zip(inputs, own, strict=True):
+            entry.type.tensor_type.shape.dim[0].dim_value = size
+        sizes = _inferred(model, path)
+    kept = [entry for entry in inputs if len(entry.type.tensor_type.shape.dim) > 1 and _first_axis(entry) > 1]
+    warning = ""
+    if kept:
+        many = ", ".join(f"{entry.name!r} of {_first_axis(entry)}" for entry in kept[:3])
+        warning = f"All of the first axis is counted, be it a batch or not: {many}."
     first = inputs[0].type.tensor_type.shape.dim if inputs else ()
     return sizes, [axis.dim_value for axis in first[1:]], warning
 
@@ -74,15 +79,12 @@ def _inputs(model: Any) -> list[Any]:
     return [entry for entry in model.graph.input if entry.name not in weights]
 
 
-def _batch(inputs: Sequence[Any]) -> int | None:
-    """The fixed first axis that all inputs of two axes or more share: the size of the batch."""
-    shapes = [entry.type.tensor_type.shape.dim for entry in inputs]
-    found = {axes[0].dim_value for axes in shapes if len(axes) > 1 and axes[0].dim_value}
-    return found.pop() if len(found) == 1 else None
+def _first_axis(entry: Any) -> int:
+    axes = entry.type.tensor_type.shape.dim
+    return axes[0].dim_value if axes else 1
 
 
 def _fix_inputs(inputs: Sequence[Any], path: str | Path, input_size: Sequence[int] | int | None) -> None:
-    batch = _batch(inputs)
     for entry in inputs:
         kind = entry.type.tensor_type
         if entry.type.HasField("tensor_type") and not kind.HasField("shape"):
@@ -100,8 +102,8 @@ def _fix_inputs(inputs: Sequence[Any], path: str | Path, input_size: Sequence[in
             if index > 0 and given and size and given != size:
                 fixed = "x".join(str(other.dim_value or "?") for other in axes[1:])
                 raise CostError(f"{path} is made for an input of {fixed}; export the network again for another size.")
-            first = index == 0 and (not given or (given == batch and len(axes) > 1))
-            chosen = 1 if first else given or size
+            # an open first axis is the batch, and a fixed one is if the rest is a picture or a film
+            chosen = 1 if index == 0 and (not given or len(axes) > 3) else given or size
             if not chosen:
                 raise CostError(f"{path} leaves the size of input {entry.name!r} open: give the input size.")
             axis.dim_value = chosen
@@ -123,8 +125,7 @@ def _inferred(model: Any, path: str | Path) -> Sizes:
     stand_in.CopyFrom(model)
     unknown = {name for g in all_graphs(stand_in.graph) for n in g.node if not is_known(n) for name in n.output}
     for output in stand_in.graph.output:
-        if output.type.HasField("tensor_type"):
-            output.type.tensor_type.ClearField("shape")
+        output.ClearField("type")
     for graph in all_graphs(stand_in.graph):
         # what an exporter wrote down holds for its own input size; all that is known of a stranger's operators
         kept = [entry for entry in graph.value_info if entry.name in unknown]
@@ -190,24 +191,18 @@ def _concat(node: Any, graph: Any) -> list[Any]:
 
 
 def _matrices(node: Any, graph: Any) -> list[Any]:
-    """A product whose factors may be transposed; the last two axes are."""
-    nodes, names = [], []
-    sizes = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    """A product of the last two axes, each of which may be transposed."""
     flags = {entry.name: entry.i for entry in node.attribute}
-    for index, flag in enumerate(("transA", "transB")):
-        name = node.input[index]
-        if flags.get(flag):
-            turned = f"{node.output[0]}/{flag}"
-            if sizes.get(name, 2) == 2:
-                nodes.append(helper.make_node("Transpose", [name], [turned]))
-            else:
-                axes = [*range(sizes[name] - 2), sizes[name] - 1, sizes[name] - 2]
-                nodes.append(helper.make_node("Transpose", [name], [turned], perm=axes))
-            name = turned
-        names.append(name)
-    product = f"{node.output[0]}/product"
-    nodes.append(helper.make_node("MatMul", names, [product]))
-    return [*nodes, helper.make_node("Cast", [product], node.output[:1], to=TensorProto.FLOAT)]
+    first = "...ji" if flags.get("transA") else "...ij"
+    # ONNX wants as many hidden axes in both factors: a weight has none
+    is_weight = any(tensor.name == node.input[1] and len(tensor.dims) == 2 for tensor in graph.initializer)
+    second = ("" if is_weight else "...") + ("kj" if flags.get("transB") else "jk")
+    cast, product = f"{node.output[0]}/cast", f"{node.output[0]}/product"
+    return [
+        helper.make_node("CastLike", [node.input[1], node.input[0]], [cast]),
+        helper.make_node("Einsum", [node.input[0], cast], [product], equation=f"{first},{second}->...ik"),
+        helper.make_node("Cast", [product], node.output[:1], to=TensorProto.FLOAT),
+    ]
 
 
 def _by_weight(columns: Callable[[Any, dict[str, Any]], int]) -> _StandIn:

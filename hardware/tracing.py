@@ -57,6 +57,7 @@ class Trace:
         unknown: name of an operator that may hold MACs nobody can count -> name of the first module that ran it.
             Those inside of a layer with a formula are the formula's affair.
         operator_macs: MACs of all operators.
+        parameters: those that an operator read, by id; a layer's weights may be used without calling the layer.
         activations: the lifetimes of the intermediate tensors.
     """
 
@@ -65,6 +66,7 @@ class Trace:
     outside: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
     operator_macs: int = 0
+    parameters: dict[int, nn.Parameter] = field(default_factory=dict)
     activations: Lifetimes = field(default_factory=Lifetimes)
 
 
@@ -171,9 +173,14 @@ class _Operators(TorchDispatchMode):
         self.on_shapes = True
         self.macs = 0
         self.unknown: list[str] = []
+        self.parameters: dict[int, nn.Parameter] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        for value in args:
+            for entry in value if isinstance(value, list | tuple) else (value,):
+                if type(entry) is nn.Parameter:
+                    self.parameters[id(entry)] = entry
         # before the operator, which may change its arguments
         reads = strided_tensors((args, kwargs)) if self.lifetimes is not None else []
         result = run_on_shapes(func, args, kwargs) if self.on_shapes else func(*args, **kwargs)
@@ -244,7 +251,7 @@ class _Watcher:
             stack.enter_context(self.operators)
             output = run(model, x)
         lifetimes.use(output)
-        self.result.operator_macs = self.operators.macs
+        self.result.operator_macs, self.result.parameters = self.operators.macs, self.operators.parameters
         for name in self.operators.unknown:
             self.result.unknown.setdefault(name, type(model).__name__)
         return self.result

@@ -73,9 +73,9 @@ def test_product_of_activations_is_told_but_is_no_part_of_mac(tmp_path: Path) ->
 def test_gemm_with_a_transposed_input(tmp_path: Path) -> None:
     node = helper.make_node("Gemm", ["x", "w"], ["y"], transA=1)
     path = save(tmp_path / "gemm.onnx", [node], {"x": [6, 1]}, {"w": np.ones((6, 4), np.float32)}, "y")
-    profile = profile_onnx(path)  # the first axis would be the batch, but the weight fits 6 of them only
+    profile = profile_onnx(path)
     assert profile["operations"]["mac"] == 6 * 1 * 4
-    assert profile["warnings"] == ["The graph is made for a batch of 6: all of it is counted."]
+    assert profile["warnings"] == ["All of the first axis is counted, be it a batch or not: 'x' of 6."]
     node = helper.make_node("Gemm", ["w", "x"], ["y"], transA=1)
     path = save(tmp_path / "gemm.onnx", [node], {"x": [1, 4]}, {"w": np.ones((1, 6), np.float32)}, "y")
     assert profile_onnx(path)["operations"]["mac"] == 6 * 1 * 4

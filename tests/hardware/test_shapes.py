@@ -74,7 +74,7 @@ class Attention(nn.MultiheadAttention):
         (mobilefacenet(), (3, 112, 112)),
         (Branches(in_place=True), (2, 4, 4)),
         (AuxiliaryDepth(), (3, 32, 32)),
-        (Recurrent(), (3, 6)),
+        (nn.LSTM(6, 5, bidirectional=True), (3, 6)),
         (Views(), (3, 2, 5)),
         (nn.Sequential(nn.Bilinear(4, 5, 6)), (4,)),
         (nn.Sequential(nn.Conv3d(2, 4, 3), nn.BatchNorm3d(4), nn.ConvTranspose3d(4, 2, 2)), (2, 5, 5, 5)),

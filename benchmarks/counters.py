@@ -163,7 +163,9 @@ def print_table(results: list[Result]) -> None:
     from rich.table import Table
 
     reference = next(result.median_ms for result in results if result.tool == REFERENCE)
-    table = Table("tool", "first, ms", "median, ms", "x ours", "M MACs", "of all operators", title=results[0].network)
+    table = Table(title=results[0].network, title_justify="left")
+    for index, column in enumerate(("tool", "first, ms", "median, ms", "x ours", "M MACs", "of all operators")):
+        table.add_column(column, no_wrap=index == 0, justify="right" if index else "left")
     for result in results:
         if result.median_ms is None or reference is None or result.first_ms is None:
             table.add_row(result.tool, "", "", "", "", result.failure)

@@ -48,7 +48,8 @@ def count_parameters(model: nn.Module, input_size: Sequence[int] = INPUT_SIZE) -
 
     Returns:
         ``stored``: all; ``trainable``: those that take a gradient; ``active``: those that one forward pass in
-        evaluation mode uses: of the modules that it executes, and read by its operators. A network with branches chosen at run time stores more than is active.
+        evaluation mode uses: of the modules that it executes, and read by its operators. A network with branches
+        chosen at run time stores more than is active.
     """
     return _parameters(model, trace(model, input_size, memory=False))
 

@@ -10,12 +10,14 @@ mac       multiply-accumulates of convolutions and linear layers, nothing else  
 ptflops   mac + biases + norms, activations and pooling layers per element        PTA Table 4 (ptflops 0.6.9)
 lfr       (2 Cin k k - 1) per output of a convolution without bias                AirFace (InsightFace's counter)
 nni       mac + biases + 4 per batch-norm element + 1 per activation element      NNI 3.0's FlopsProfiler
+flops     2 x the MACs of all operators: of layers, functions and attention       torch's FlopCounterMode
 ========= ======================================================================= ==========================
 
 Every call of a layer is counted. (NNI itself counts a layer that is called twice only once.)
 
 A table says something only where a convention differs from `mac`: a layer without an entry is counted as its MACs
-times the convention's ``per_mac``. Add your own layer with `register_layer`.
+times the convention's ``per_mac``. Add your own layer with `register_layer`. The convention `flops` asks no layer but
+the operators that really ran (`hardware.operators`): half of it is a `mac` that leaves nothing out.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from torch.nn.modules import batchnorm, dropout, padding, pooling
 from searchspaces.errors import CostError
 from searchspaces.naming import Registry
 from searchspaces.operations import Zero
+
+from .library_layers import CONVOLUTIONS_LIKE, FREE_LAYERS, library_name
 
 Shape = tuple[int, ...]
 Formula = Callable[[Any, Sequence[Shape], Shape], int]
@@ -173,6 +177,33 @@ def _attention_with_products(layer: Any, inputs: Sequence[Shape], output: Shape)
     return _attention_mac(layer, inputs, output) + samples * (products + bias)
 
 
+def _kernel_mac(layer: Any, inputs: Sequence[Shape], output: Shape) -> int:
+    return prod(output) * prod(layer.weight.shape[1:])
+
+
+def library_formula(kind: type) -> Formula | None:
+    """The `mac` formula of a layer of torchvision or timm, by its name: neither library has to be imported."""
+    name = library_name(kind)
+    return free if name in FREE_LAYERS else _kernel_mac if name in CONVOLUTIONS_LIKE else None
+
+
+def _bilinear_mac(layer: Any, inputs: Sequence[Shape], output: Shape) -> int:
+    return layer.in1_features * layer.in2_features * prod(output)
+
+
+def _matrix_entries(layer: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in layer.parameters() if parameter.dim() > 1)
+
+
+def _recurrent_mac(layer: Any, inputs: Sequence[Shape], output: Shape) -> int:
+    """Every step multiplies with every weight matrix once."""
+    return _matrix_entries(layer) * (prod(inputs[0]) // inputs[0][-1])
+
+
+def _recurrent_cell_mac(layer: Any, inputs: Sequence[Shape], output: Shape) -> int:
+    return _matrix_entries(layer) * (prod(output) // output[-1])
+
+
 @dataclass(frozen=True)
 class Convention:
     """A way to count.
@@ -181,11 +212,13 @@ class Convention:
         unit: what one count is.
         per_mac: counts per MAC of a layer type without an entry in ``formulas``.
         formulas: layer type -> formula, where the convention differs from ``mac * per_mac``.
+        of_operators: whether the operators are counted rather than the layers; no formula applies, only ``per_mac``.
     """
 
     unit: str
     per_mac: int
     formulas: dict[type[nn.Module], Formula] = field(default_factory=dict)
+    of_operators: bool = False
 
 
 _CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -210,7 +243,9 @@ _FREE: tuple[type[nn.Module], ...] = (
     *(nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Upsample),
     *(nn.ReLU, nn.ReLU6, nn.PReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.GLU),
     *(nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Threshold),
-    *(nn.Softplus, nn.Softsign, nn.Softmax, nn.Softmax2d, nn.LogSoftmax),
+    *(nn.Softplus, nn.Softsign, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin),
+    *(nn.Softshrink, nn.Hardshrink, nn.Tanhshrink, nn.RReLU, nn.Fold, nn.Unfold),
+    *(nn.CosineSimilarity, nn.EmbeddingBag, nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d),
     Zero,
 )
 
@@ -224,10 +259,14 @@ MAC = CONVENTIONS.register("mac")(
             **dict.fromkeys(_CONVOLUTIONS, _conv_mac),
             **dict.fromkeys(_TRANSPOSED, _conv_transpose_mac),
             nn.Linear: _linear_mac,
+            nn.Bilinear: _bilinear_mac,
+            **dict.fromkeys((nn.RNN, nn.LSTM, nn.GRU), _recurrent_mac),
+            **dict.fromkeys((nn.RNNCell, nn.LSTMCell, nn.GRUCell), _recurrent_cell_mac),
             nn.MultiheadAttention: _attention_mac,
         },
     )
 )
+CONVENTIONS.register("flops")(Convention(unit="FLOP", per_mac=2, of_operators=True))
 CONVENTIONS.register("ptflops")(
     Convention(
         unit="op",
@@ -286,11 +325,21 @@ def register_layer(layer: type[nn.Module], *, mac: Formula, **others: Formula) -
     tables = [(CONVENTIONS[name].formulas, formula) for name, formula in {"mac": mac, **others}.items()]
     for table, formula in tables:
         table[layer] = formula
+    _known_types.clear()
+
+
+_known_types: dict[type[nn.Module], type[nn.Module] | None] = {}
 
 
 def known_type(layer: nn.Module) -> type[nn.Module] | None:
     """The nearest class of the layer's ancestry that has formulas, or None."""
-    return next((kind for kind in type(layer).__mro__ if kind in MAC.formulas), None)
+    kind = type(layer)
+    if kind not in _known_types:
+        for base in kind.__mro__:
+            if (formula := library_formula(base)) is not None:
+                MAC.formulas.setdefault(base, formula)
+        _known_types[kind] = next((base for base in kind.__mro__ if base in MAC.formulas), None)
+    return _known_types[kind]
 
 
 def count_call(convention: str, layer: nn.Module, inputs: Sequence[Shape], output: Shape) -> int:

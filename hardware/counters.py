@@ -35,10 +35,10 @@ def count(model: nn.Module, input_size: Sequence[int] = INPUT_SIZE, convention: 
         UnknownNameError: if there is no such convention.
         CostError: if the model does not run on the input, or has a layer with parameters that no formula knows.
     """
-    _ = CONVENTIONS[convention]
-    watched = trace(model, input_size)
-    total = sum(_count_call(convention, call) for call in watched.calls)
-    for message in _unaccounted_macs(watched):
+    by_operators = CONVENTIONS[convention].of_operators
+    watched = trace(model, input_size, memory=False)
+    total = _operations(convention, watched)
+    for message in (*([] if by_operators else _unaccounted_macs(watched)), *_unknown_operators(watched)):
         warnings.warn(message, stacklevel=2)
     return total
 
@@ -47,14 +47,15 @@ def count_parameters(model: nn.Module, input_size: Sequence[int] = INPUT_SIZE) -
     """Numbers of parameters; one that is used in several places counts once.
 
     Returns:
-        ``stored``: all; ``trainable``: those that take a gradient; ``active``: those of the modules that one forward
-        pass in evaluation mode executes. A network with branches chosen at run time stores more than is active.
+        ``stored``: all; ``trainable``: those that take a gradient; ``active``: those that one forward pass in
+        evaluation mode uses: of the modules that it executes, and read by its operators. A network with branches
+        chosen at run time stores more than is active.
     """
-    return _parameters(model, trace(model, input_size))
+    return _parameters(model, trace(model, input_size, memory=False))
 
 
 def activation_bytes(model: nn.Module, input_size: Sequence[int] = INPUT_SIZE) -> dict[str, int]:
-    """Bytes of the input and all intermediate tensors as float32 (see `hardware.tracing.Lifetimes`).
+    """Bytes of the input and all intermediate tensors as float32 (see `hardware.lifetimes.Lifetimes`).
 
     Returns:
         ``peak``: the most that is needed at once, if each tensor is freed after its last use; in-place results and
@@ -77,14 +78,14 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = INPUT_SIZE) -> d
     """
     watched = trace(model, input_size)
     uncounted = _uncounted(watched.calls)
-    messages = _unaccounted_macs(watched)
+    messages = [*_unaccounted_macs(watched), *_unknown_operators(watched)]
     if uncounted:
         names = ", ".join(uncounted)
         messages.append(f"Layers without parameters that no formula knows are taken for free: {names}.")
     return {
         "input": list(input_size),
         "parameters": _parameters(model, watched),
-        "operations": {name: sum(_count_call(name, call) for call in watched.calls) for name in CONVENTIONS},
+        "operations": {name: _operations(name, watched) for name in CONVENTIONS},
         "activation_bytes": watched.activations.bytes(),
         "weight_bytes": weight_bytes(model),
         "layers": _layer_table(watched),
@@ -107,7 +108,8 @@ def weight_bytes(model: nn.Module) -> dict[str, int]:
 
 def _parameters(model: nn.Module, watched: Trace) -> dict[str, int]:
     stored = list(model.parameters())
-    active = {id(p): p.numel() for module in watched.executed.values() for p in _own_parameters(module)}
+    executed = [p for module in watched.executed.values() for p in _own_parameters(module)]
+    active = {id(p): p.numel() for p in (*executed, *watched.parameters.values())}
     return {
         "stored": sum(p.numel() for p in stored),
         "trainable": sum(p.numel() for p in stored if p.requires_grad),
@@ -121,6 +123,16 @@ def _own_parameters(module: nn.Module) -> Iterable[nn.Parameter]:
         return module.parameters()
     lists = [child for child in module.children() if isinstance(child, nn.ParameterList | nn.ParameterDict)]
     return [p for owner in (module, *lists) for p in owner.parameters(recurse=False)]
+
+
+def _operations(convention: str, watched: Trace) -> int:
+    """Operations of one forward pass: those of its layers, or of its operators."""
+    layers = sum(_count_call(convention, call) for call in watched.calls)
+    if not CONVENTIONS[convention].of_operators:
+        return layers
+    # a layer with a formula speaks for the operators in it that nobody can count
+    unseen = sum(max(0, _count_call("mac", call) - call.operator_macs) for call in watched.calls if call.opaque)
+    return CONVENTIONS[convention].per_mac * (watched.operator_macs + unseen)
 
 
 def _count_call(convention: str, call: LayerCall) -> int:
@@ -142,17 +154,25 @@ def _uncounted(calls: Iterable[LayerCall]) -> list[str]:
 
 
 def _unaccounted_macs(watched: Trace) -> list[str]:
-    """Compare `mac` with the operators that really ran (torch's FlopCounterMode: MACs = FLOPs / 2)."""
+    """Compare `mac` with the operators that really ran, which `flops` counts."""
     outside: dict[str, list[tuple[str, int]]] = {}
     for name, macs in watched.outside.items():
         outside.setdefault(type(watched.executed[name]).__name__, []).append((name, macs))
     inside: dict[str, list[tuple[str, int]]] = {}
     for call in watched.calls:
-        if more := call.operator_macs - _count_call("mac", call):
+        more = call.operator_macs - _count_call("mac", call)
+        if more > 0 or (more and not call.opaque):
             inside.setdefault(type(call.layer).__name__, []).append((call.name, more))
     groups = [(f"run by {kind} outside of layers", found) for kind, found in outside.items()]
     groups += [(f"inside of {kind} layers", found) for kind, found in inside.items()]
     return [f"mac misses {_sum(found)} {where} ({_places(found)})." for where, found in groups]
+
+
+def _unknown_operators(watched: Trace) -> list[str]:
+    if not watched.unknown:
+        return []
+    names = ", ".join(f"{operator} (in {module})" for operator, module in sorted(watched.unknown.items()))
+    return [f"Operators of unknown cost are not counted: {names}."]
 
 
 def _sum(found: Sequence[tuple[str, int]]) -> str:

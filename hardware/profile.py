@@ -61,17 +61,18 @@ def cost_of(
 
 def cost_of_onnx(
     path: str | Path,
-    input_size: Sequence[int] | None = None,
+    input_size: Sequence[int] | int | None = None,
     *,
     measure: bool = True,
     repetitions: int = REPETITIONS,
 ) -> dict[str, Any]:
-    """The same for an ONNX file, as far as the file tells: stored parameters, `mac`, latency.
+    """The same for an ONNX file (see `hardware.onnx_graph.profile_onnx` for what it tells): `mac` and `flops`, latency.
 
     Raises:
         CostError: if the file is damaged, cannot be counted or cannot be run.
     """
     from .device import this_device
+    from .onnx_file import bytes_on_disk
     from .onnx_graph import profile_onnx
     from .runtimes import onnxruntime
 
@@ -79,7 +80,7 @@ def cost_of_onnx(
     latency = []
     if measure:
         latency = [onnxruntime.measure(path, repetitions=repetitions, input_size=counted["input"]).to_dict()]
-    export = {"onnx_bytes": Path(path).stat().st_size}
+    export = {"onnx_bytes": bytes_on_disk(path)}
     return {"format": FORMAT, **counted, "device": this_device(), "latency": latency, "export": export}
 
 
@@ -127,7 +128,7 @@ def main(
 
     Args:
         architecture_or_onnx: an architecture.json, a run folder that holds one, or an .onnx file.
-        convention: how operations are counted beside mac: mac, ptflops, lfr or nni.
+        convention: how operations are counted beside mac and flops: ptflops, lfr or nni.
         input_size: height and width of the input in pixels; by default those the network was made for.
         repetitions: timed runs of the latency.
         json: print the content of cost.json instead of a table.
@@ -137,9 +138,12 @@ def main(
 
     unit = CONVENTIONS[convention].unit
     if is_onnx(architecture_or_onnx):
-        if convention != "mac":
-            raise CostError(f"An ONNX file can be counted as mac only, not as {convention}: give the architecture.")
-        cost = cost_of_onnx(architecture_or_onnx, square(input_size), measure=measure, repetitions=repetitions)
+        if convention not in ("mac", "flops"):
+            raise CostError(
+                f"An ONNX file can be counted as mac and flops only, not as {convention}: give the architecture."
+            )
+        square(input_size)
+        cost = cost_of_onnx(architecture_or_onnx, input_size, measure=measure, repetitions=repetitions)
     else:
         model, size = load_network(architecture_or_onnx, input_size)
         cost = cost_of(model, size, measure=measure, repetitions=repetitions)
@@ -188,12 +192,16 @@ def _print_table(name: str, cost: dict[str, Any], convention: str, unit: str) ->
 def cost_rows(cost: dict[str, Any], convention: str = "mac", unit: str = "MAC") -> list[tuple[str, str, str]]:
     """The content of cost.json for a human: name, value, unit with the conditions it holds under."""
     rows = [(f"parameters, {kind}", f"{n / 1e6:.3f}", f"M ({n:,})") for kind, n in cost["parameters"].items()]
-    shown = dict.fromkeys(("mac", convention))  # always mac, and the convention asked for beside it
-    for name in shown:
-        count = cost["operations"][name]
-        rows.append((f"operations, {name}", f"{count / 1e6:.3f}", f"M {'MAC' if name == 'mac' else unit} ({count:,})"))
+    units = {convention: unit, "mac": "MAC", "flops": "FLOP"}
+    # always mac and flops, and the convention asked for beside them
+    for name in dict.fromkeys(("mac", "flops", convention)):
+        if (count := cost["operations"].get(name)) is None:
+            continue  # a cost.json from before flops
+        note = "; 2 x the MACs of all operators" if name == "flops" else ""
+        rows.append((f"operations, {name}", f"{count / 1e6:.3f}", f"M {units[name]} ({count:,}){note}"))
+    types = "in the file's types" if "stored" in cost.get("weight_bytes", {}) else "float32"
     for kind, count in cost.get("activation_bytes", {}).items():
-        rows.append((f"activations, {kind}", f"{count / 2**20:.3f}", f"MiB, float32 ({count:,} bytes)"))
+        rows.append((f"activations, {kind}", f"{count / 2**20:.3f}", f"MiB, {types} ({count:,} bytes)"))
     for kind, count in cost.get("weight_bytes", {}).items():
         rows.append((f"weights, {kind.replace('_', ' ')}", f"{count / 2**20:.3f}", f"MiB ({count:,} bytes)"))
     if cost["export"]:

@@ -1,24 +1,28 @@
-"""One forward pass, watched: which layers ran on which shapes, and how long each tensor was needed."""
+"""One forward pass, watched: which layers ran on which shapes, and how long each tensor was needed.
+
+The pass is a run on shapes alone (see `hardware.shapes`), which takes a fraction of the time of computing. A network
+that looks at values on its way (or does anything else that shapes do not tell) is run again with values.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from searchspaces.errors import CostError
 
 from .conventions import Shape, known_type
+from .lifetimes import Lifetimes, strided_tensors, tensors_in
 from .messages import reason
+from .operators import OperatorFormula, formula_of, is_unknown, name_of
+from .shapes import ShapeTensor, run_on_shapes, shape_tensor
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class LayerCall:
         inputs: shapes of its input tensors, with the batch axis.
         output: shape of its first output tensor.
         operator_macs: MACs of the convolution and matrix operators that ran inside the call.
+        opaque: whether operators ran inside the call that may hold MACs nobody can count.
     """
 
     name: str
@@ -38,71 +43,7 @@ class LayerCall:
     inputs: list[Shape]
     output: Shape
     operator_macs: int
-
-
-class Lifetimes(TorchDispatchMode):
-    """First and last operator that needs each storage; views and in-place results share one storage.
-
-    Liveness is that of the operator graph, as an executor sees it that frees a tensor after its last use. The
-    lifetimes of Python variables play no part (the caller of a block holds the block's input until it returns).
-    A result that nothing reads, such as the indices of a max pooling, is not counted: an executor does not keep it.
-    Storages that were there before the pass (weights, buffers, constants) are not counted; the input is.
-    """
-
-    supports_higher_order_operators = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps = 0
-        # a weak reference keeps the address of a freed storage from being given to the next one
-        self._bytes: dict[StorageWeakRef, int] = {}
-        self._first: dict[StorageWeakRef, int] = {}
-        self._last: dict[StorageWeakRef, int] = {}
-
-    def add(self, value: Any) -> None:
-        """Register new tensors: the model's input, or an operator's results."""
-        for tensor in _strided_tensors(value):
-            storage = StorageWeakRef(tensor.untyped_storage())
-            if storage not in self._bytes:
-                elements = tensor.untyped_storage().nbytes() // tensor.element_size()
-                self._bytes[storage] = elements * (4 if tensor.is_floating_point() else tensor.element_size())
-                self._first[storage] = self.steps
-
-    def use(self, value: Any) -> None:
-        """The current step reads these tensors (the last step: the model returns them)."""
-        for tensor in _strided_tensors(value):
-            storage = StorageWeakRef(tensor.untyped_storage())
-            if storage in self._bytes:
-                self._last[storage] = self.steps
-
-    def ignore(self, tensors: Sequence[Tensor]) -> None:
-        """These are no intermediate tensors: weights and buffers."""
-        for tensor in _strided_tensors(tensors):
-            self._bytes[StorageWeakRef(tensor.untyped_storage())] = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        before = _strided_tensors((args, kwargs))
-        result = func(*args, **kwargs)
-        for tensor in before:
-            if (storage := StorageWeakRef(tensor.untyped_storage())) not in self._bytes:
-                self._bytes[storage] = 0  # read before anything wrote it: a constant
-        self.use(before)
-        self.add(result)
-        self.steps += 1
-        return result
-
-    def bytes(self) -> dict[str, int]:
-        """``peak``: most bytes needed at one operator; ``total``: bytes of all intermediate tensors. float32."""
-        change = [0] * (self.steps + 2)
-        for storage, last in self._last.items():
-            if storage in self._first:
-                change[self._first[storage]] += self._bytes[storage]
-                change[last + 1] -= self._bytes[storage]
-        return {
-            "peak": max(accumulate(change)),
-            "total": sum(self._bytes[storage] for storage in self._last),
-        }
+    opaque: bool = False
 
 
 @dataclass
@@ -113,17 +54,20 @@ class Trace:
         calls: the layer calls, in order of execution.
         executed: every module that ran, by name, containers included; the parts of a layer count as run.
         outside: name of a container -> MACs of operators that it ran itself, outside of all layers.
+        unknown: name of an operator that may hold MACs nobody can count -> name of the first module that ran it.
+            Those inside of a layer with a formula are the formula's affair.
+        operator_macs: MACs of all operators.
+        parameters: those that an operator read, by id; a layer's weights may be used without calling the layer.
         activations: the lifetimes of the intermediate tensors.
     """
 
     calls: list[LayerCall] = field(default_factory=list)
     executed: dict[str, nn.Module] = field(default_factory=dict)
     outside: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    operator_macs: int = 0
+    parameters: dict[int, nn.Parameter] = field(default_factory=dict)
     activations: Lifetimes = field(default_factory=Lifetimes)
-
-
-def _strided_tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.layout is torch.strided]
 
 
 @contextmanager
@@ -140,7 +84,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         for module, mode in modes.items():
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
 
 
 def example_input(model: nn.Module, input_size: Sequence[int], seed: int | None = None) -> Tensor:
@@ -180,8 +125,13 @@ def run(model: nn.Module, x: Tensor) -> Any:
         ) from error
 
 
-def trace(model: nn.Module, input_size: Sequence[int]) -> Trace:
+def trace(model: nn.Module, input_size: Sequence[int], memory: bool = True) -> Trace:
     """Watch one forward pass of a zero input in evaluation mode; the model is left as it was.
+
+    Args:
+        model: the network.
+        input_size: channels, height, width.
+        memory: whether to follow the lifetimes of tensors, which takes a third of the time.
 
     Raises:
         CostError: if the model does not run on the input, or is TorchScript.
@@ -189,72 +139,150 @@ def trace(model: nn.Module, input_size: Sequence[int]) -> Trace:
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise CostError("A TorchScript module hides its layers: count the nn.Module that it was made from.")
     x = example_input(model, input_size)
-    result = Trace()
-    lifetimes = result.activations
-    lifetimes.ignore([*model.parameters(), *model.buffers()])
-    lifetimes.add(x)
-    # torch counts attention products on a GPU only
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    flops = FlopCounterMode(display=False, custom_mapping={attention: _sdpa_flops})
-    handles: list[Any] = []
     try:
-        watcher = _Watcher(result, flops)
-        for name, module, is_layer in _watched(model):
-            handles += watcher.attach(name, module, is_layer)
-        with evaluating(model), flops, lifetimes:
-            output = run(model, x)
-        lifetimes.use(output)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return result
+        result = _Watcher(model, memory).run(model, shape_tensor(x))
+        if not _keeps_shape_tensors(model):
+            return result
+    except CostError:
+        pass  # needs values, or fails with them as well
+    return _Watcher(model, memory).run(model, x)
 
 
-def _sdpa_flops(query: Shape, key: Shape, value: Shape, *args: Any, **kwargs: Any) -> int:
-    return sdpa_flop_count(query, key, value)
+def _keeps_shape_tensors(model: nn.Module) -> bool:
+    """Whether the model has stored a tensor without values in one of its modules: a second run replaces it."""
+    for module in model.modules():
+        attributes = module.__dict__.copy()
+        del attributes["_modules"], attributes["_parameters"]
+        for value in attributes.values():
+            entries = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+            )
+            if any(isinstance(entry, ShapeTensor) for entry in entries):
+                return True
+    return False
 
 
-def _watched(model: nn.Module) -> Iterator[tuple[str, nn.Module, bool]]:
-    """All modules by name, and whether each is a layer; the insides of a layer with a formula are left out."""
+class _Operators(TorchDispatchMode):
+    """Sees every operator: runs it (on shapes alone if there are no values) and adds up its MACs."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, lifetimes: Lifetimes | None) -> None:
+        super().__init__()
+        self.lifetimes = lifetimes
+        self.on_shapes = True
+        self.macs = 0
+        self.unknown: list[str] = []
+        self.parameters: dict[int, nn.Parameter] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for value in args:
+            for entry in value if isinstance(value, list | tuple) else (value,):
+                if type(entry) is nn.Parameter:
+                    self.parameters[id(entry)] = entry
+        # before the operator, which may change its arguments
+        reads = strided_tensors((args, kwargs)) if self.lifetimes is not None else []
+        result = run_on_shapes(func, args, kwargs) if self.on_shapes else func(*args, **kwargs)
+        if self.lifetimes is not None:
+            self.lifetimes.step(reads, result)
+        formula, unknown = _looked_up(func)
+        if formula is not None:
+            self.macs += formula(args, kwargs, result)
+        elif unknown is not None:
+            self.unknown.append(unknown)
+        return result
+
+
+_looked_up_operators: dict[Any, tuple[OperatorFormula | None, str | None]] = {}
+
+
+def _looked_up(operator: Any) -> tuple[OperatorFormula | None, str | None]:
+    """An operator's formula, or its name if it has none and may hold MACs."""
+    found = _looked_up_operators.get(operator)
+    if found is None:
+        formula = formula_of(operator)
+        found = formula, name_of(operator) if formula is None and is_unknown(operator) else None
+        _looked_up_operators[operator] = found
+    return found
+
+
+def _watched(model: nn.Module) -> Iterator[tuple[str, nn.Module, bool, bool]]:
+    """All modules by name, whether each is a layer, and whether that has a formula; its insides are left out."""
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
         if module in inside:
             continue
         known = known_type(module) is not None
-        if known:
+        if known and module._modules:
             inside.update(module.modules())
-        childless = next(module.children(), None) is None and not isinstance(module, nn.Sequential)
-        yield name or type(model).__name__, module, known or childless
+        childless = not module._modules and not isinstance(module, nn.Sequential)
+        yield name or type(model).__name__, module, known or childless, known
 
 
 class _Watcher:
-    """The hooks that fill a `Trace`."""
+    """One watched run: hooks for all modules, which fill a `Trace`."""
 
-    def __init__(self, result: Trace, flops: FlopCounterMode) -> None:
-        self.result, self.flops = result, flops
-        # for each module that is running: FLOPs when it began, and those of the modules inside it so far
+    def __init__(self, model: nn.Module, memory: bool) -> None:
+        self.result = Trace()
+        self.operators = _Operators(self.result.activations if memory else None)
+        self.modules = {module: (name, layer, known) for name, module, layer, known in _watched(model)}
+        # for each module that is running: MACs when it began, those of the modules inside it, unknown operators then
         self.running: list[list[int]] = []
 
-    def attach(self, name: str, module: nn.Module, is_layer: bool) -> list[Any]:
-        def before(module: nn.Module, args: Any) -> None:
-            self.running.append([self.flops.get_total_flops(), 0])
+    def run(self, model: nn.Module, x: Tensor) -> Trace:
+        """Watch the forward pass of one input.
 
-        def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            began, inside = self.running.pop()
-            flops = self.flops.get_total_flops() - began
-            if self.running:
-                self.running[-1][1] += flops
-            self.result.executed[name] = module
-            if is_layer:
-                inputs = [tuple(tensor.shape) for tensor in _tensors((args, kwargs))]
-                outputs = [tuple(tensor.shape) for tensor in _tensors(output)]
-                call = LayerCall(name, module, inputs, outputs[0] if outputs else (), flops // 2)
-                self.result.calls.append(call)
-            elif flops > inside:
-                self.result.outside[name] = self.result.outside.get(name, 0) + (flops - inside) // 2
+        Raises:
+            CostError: if the model fails on this input.
+        """
+        lifetimes = self.result.activations
+        lifetimes.ignore([*model.parameters(), *model.buffers()])
+        lifetimes.add(x)
+        self.operators.on_shapes = isinstance(x, ShapeTensor)
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(model))
+            # the hooks of all modules of the process: registered once, and quicker than one for each of ours
+            for handle in (
+                register_module_forward_pre_hook(self._before),
+                register_module_forward_hook(self._after, with_kwargs=True),
+            ):
+                stack.callback(handle.remove)
+            stack.enter_context(self.operators)
+            output = run(model, x)
+        lifetimes.use(output)
+        self.result.operator_macs, self.result.parameters = self.operators.macs, self.operators.parameters
+        for name in self.operators.unknown:
+            self.result.unknown.setdefault(name, type(model).__name__)
+        return self.result
 
-        return [module.register_forward_pre_hook(before), module.register_forward_hook(after, with_kwargs=True)]
+    def _before(self, module: nn.Module, args: Any) -> None:
+        if module in self.modules:
+            self.running.append([self.operators.macs, 0, len(self.operators.unknown)])
+
+    def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if module not in self.modules:
+            return
+        name, is_layer, known = self.modules[module]
+        began, inside, unknown_before = self.running.pop()
+        macs = self.operators.macs - began
+        if self.running:
+            self.running[-1][1] += macs
+        unknown = self.operators.unknown[unknown_before:]
+        del self.operators.unknown[unknown_before:]
+        if not known:
+            for operator in unknown:
+                self.result.unknown.setdefault(operator, name)
+        self.result.executed[name] = module
+        if is_layer:
+            outputs = _shapes(output)
+            call = LayerCall(
+                name, module, _shapes((args, kwargs)), outputs[0] if outputs else (), macs, opaque=bool(unknown)
+            )
+            self.result.calls.append(call)
+        elif macs > inside:
+            self.result.outside[name] = self.result.outside.get(name, 0) + macs - inside
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+def _shapes(value: Any) -> list[Shape]:
+    return [tuple(tensor.shape) for tensor in tensors_in(value)]

@@ -49,6 +49,7 @@ METRICS: dict[str, tuple[str, str]] = {
 }
 CONVENTIONS: dict[str, tuple[str, str]] = {
     "mac": ("MACs", "multiply-accumulates of convolutions and linear layers; the main figure"),
+    "flops": ("FLOPs", "twice the MACs of all operators, attention and functions included"),
     "ptflops": ("ptflops convention", "MACs, biases, batch norms and activations, as in the PTA paper"),
     "lfr": (
         "InsightFace (LFR) convention",

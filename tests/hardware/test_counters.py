@@ -176,7 +176,7 @@ def test_registered_layer_is_counted_in_every_convention() -> None:
     register_layer(KnownScale, mac=free, ptflops=lambda layer, inputs, output: prod(output))
     network = nn.Sequential(KnownScale(), nn.Conv2d(3, 2, 1, bias=False))
     operations = profile_model(network, (3, 4, 4))["operations"]
-    assert operations == {"mac": 96, "ptflops": 48 + 96, "nni": 96, "lfr": (2 * 3 - 1) * 2 * 16}
+    assert operations == {"mac": 96, "ptflops": 48 + 96, "nni": 96, "lfr": (2 * 3 - 1) * 2 * 16, "flops": 192}
     with pytest.raises(ValueError, match="KnownScale"):
         register_layer(KnownScale, mac=free)
 

@@ -81,7 +81,8 @@ def main(
         options = resolve(OPTIONS[strategy](**given))
         options.train_options.clear()  # the searched network is the trained one, so the recipe's widths are left out
         name = "latency_ms" if cost == "latency" else "macs"
-        smallest, _ = build_table(options, names_of(options)).range()[name]
+        table = build_table(options, names_of(options))
+        smallest = table.cost_of(table.cheapest(name))[name]
         task = build_task(options)
         free = search_and_train(strategy, options, task, cost, None)
         most = max(free["told"], free["expected"] or 0)

@@ -17,13 +17,16 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.random import RandomState
 from torch import Tensor
 
 from searchspaces.autofas import AutoFas
 from searchspaces.cells import EDGES_KEPT, INPUTS, edges
 from searchspaces.errors import ConfigError
 from searchspaces.pta import Pta
+from searchspaces.sampling import random_choices
 
 from .branches import MODES, MixedBlock
 from .supernet import MixedCell
@@ -31,6 +34,10 @@ from .supernet import MixedCell
 Choices = Mapping[str, Any]
 COUNTS = ("macs", "parameters")  # costs that are sums of whole numbers
 ATTEMPTS = 20
+NETWORKS_PER_PART = 3  # random ones that costs which are no sums are fitted to
+RIDGE = 0.3
+FAR = 0.25  # above the limit; further than any sum is off
+STEP = 0.25  # of what a network has above the table's sum: by so much a limit is lowered before the next try
 ROUNDING = 1e-12  # of sums of milliseconds; far below one count
 Costs = dict[str, float]  # by the name of what is limited: macs, parameters, latency_ms
 
@@ -80,6 +87,8 @@ class CostTable:
                 "A budget needs a space whose cost is known to be a sum over its choices: autofas or pta. "
                 f"{type(space).__name__} is neither."
             )
+        if not set(self.names) <= set(COUNTS):
+            self._fit_parts()
 
     def _parts(self, base: Choices, changes: Mapping[Any, Choices]) -> dict[Any, tuple[float, ...]]:
         """What each change of the base network costs."""
@@ -123,6 +132,34 @@ class CostTable:
                     }
         self.parts = self._parts(base, changes)
         self.fixed = self._start
+
+    def _fit_parts(self) -> None:
+        """Parts of costs that are no sums, from random networks: the least squares nearest to the differences.
+
+        A latency is more than a sum where a runtime computes equal operators of two edges once, and the base network,
+        in which all edges have the same operation, is the one with the most of these.
+        """
+        random, keys = RandomState(0), list(self.parts)
+        points = [random_choices(self.space, random) for _ in range(NETWORKS_PER_PART * len(keys))]
+        where = {key: column for column, key in enumerate(keys)}
+        counts = np.zeros((len(points), len(keys) + 1))
+        counts[:, -1] = 1  # the fixed part
+        for row, choices in enumerate(points):
+            for key in self._kept_keys(choices):
+                counts[row, where[key]] += 1
+        true = [self.cost_of(choices) for choices in points]
+        fitted = np.array([[*self.parts[key]] for key in keys] + [list(self.fixed)], dtype=float)
+        for index, name in enumerate(self.names):
+            if name in COUNTS:
+                continue
+            off = np.array([costs[name] for costs in true]) - counts @ fitted[:, index]
+            # rows that hold each part where it was unless the networks say otherwise
+            held = np.vstack([counts, RIDGE * np.eye(len(keys) + 1)])
+            fitted[:, index] += np.linalg.lstsq(held, np.append(off, np.zeros(len(keys) + 1)), rcond=None)[0]
+        as_counted = [index for index, name in enumerate(self.names) if name in COUNTS]
+        for key, row in zip(keys, fitted.tolist(), strict=False):
+            self.parts[key] = tuple(self.parts[key][i] if i in as_counted else row[i] for i in range(len(row)))
+        self.fixed = tuple(self.fixed[i] if i in as_counted else float(fitted[-1, i]) for i in range(len(self.names)))
 
     def part(self, cell: str, source: int, operation: str) -> tuple[float, ...]:
         """What an operation on a kept edge costs, above the base network's edge in its place."""
@@ -173,15 +210,16 @@ class CostTable:
             KeyError: if these are no choices of the space.
         """
         total = list(self.fixed)
-        for part in self._kept(choices):
-            total = [a + b for a, b in zip(total, part, strict=True)]
+        for key in self._kept_keys(choices):
+            total = [a + b for a, b in zip(total, self.parts[key], strict=True)]
         return dict(zip(self.names, total, strict=True))
 
-    def _kept(self, choices: Choices) -> list[tuple[float, ...]]:
+    def _kept_keys(self, choices: Choices) -> list[Any]:
+        """Keys of the parts that a network has."""
         if isinstance(self.space, Pta):
-            return [self.parts[label, choices[label]] for label in dict.fromkeys(label for label, _ in self.parts)]
+            return [(label, choices[label]) for label in dict.fromkeys(label for label, _ in self.parts)]
         return [
-            self.part(cell, source, choices[f"{cell}/op_{node}_{slot}"])
+            (cell, source < INPUTS, choices[f"{cell}/op_{node}_{slot}"])
             for cell in self.space.cell_names
             for node in range(INPUTS, INPUTS + self.space.nodes)
             for slot, source in enumerate(choices[f"{cell}/input_{node}"])
@@ -203,6 +241,12 @@ class CostTable:
                 self.fixed[index] + sum(map(max, groups)),
             )
         return ends
+
+    def cheapest(self, name: str) -> dict[str, Any]:
+        """The network of which the table says that it costs least."""
+        index = self.names.index(name)
+        groups = self.groups()
+        return {k: v for group in groups for k, v in min(group, key=lambda one: one.cost[index]).choices.items()}
 
     # ---- a supernet
 
@@ -341,19 +385,22 @@ class Budget:
         return self.weight * torch.stack(over).sum()
 
     def keeps(self, choices: Choices) -> bool:
-        """Whether a network keeps all limits: by the table, and where that is no count, by its whole cost too."""
-        if not self._within(self.table.cost(choices)):
+        """Whether a network keeps all limits: counts by the table, others by its whole cost, which is not asked for
+        where the sum is far above the limit."""
+        summed = self.table.cost(choices)
+        slack = {name: ROUNDING if name in COUNTS else FAR for name in self.limits}
+        if any(summed[name] > limit * (1 + slack[name]) for name, limit in self.limits.items()):
             return False
-        return all(name in COUNTS for name in self.limits) or self._within(self.table.cost_of(choices))
-
-    def _within(self, cost: Costs) -> bool:
-        return all(cost[name] <= limit * (1 + ROUNDING) for name, limit in self.limits.items())
+        if all(name in COUNTS for name in self.limits):
+            return True
+        whole = self.table.cost_of(choices)
+        return all(whole[name] <= limit * (1 + ROUNDING) for name, limit in self.limits.items())
 
     def derive(self, modules: Sequence[Any]) -> dict[str, Any]:
         """The most likely network that keeps the limits; without need of them it is the usual one.
 
-        Where a cost is no sum and the network found has more than the table says, the limit is lowered by so much,
-        and the likeliest network is taken that keeps the limit then.
+        Where a cost is no sum and the network found has more than the table says, the limit is lowered step by step,
+        and the likeliest network is taken that keeps the limit then; at last the one that the table calls cheapest.
 
         Raises:
             ConfigError: if there is none.
@@ -366,7 +413,10 @@ class Budget:
             if self.keeps(found):
                 return found
             residual = self.table.residual(found)
-            limits = {name: min(limit, self.limits[name] - residual[name]) for name, limit in limits.items()}
+            limits = {name: limit - STEP * max(residual[name], 0.0) for name, limit in limits.items()}
+        for name in self.limits:
+            if self.keeps(cheapest := self.table.cheapest(name)):
+                return cheapest
         raise ConfigError("No network of the space keeps all limits of the budget together.")
 
     def _likeliest(self, modules: Sequence[Any], limits: Mapping[str, float]) -> dict[str, Any] | None:
@@ -378,6 +428,12 @@ class Budget:
         ]
         return best_within(groups, above)
 
+    def _can_be_kept(self) -> bool:
+        try:
+            return bool(self.derive(()))
+        except ConfigError:
+            return False
+
     def check(self) -> None:
         """Refuse limits that no network of the space keeps.
 
@@ -386,7 +442,9 @@ class Budget:
         """
         for name, (smallest, largest) in self.table.range().items():
             limit = self.limits.get(name)
-            if limit is not None and limit < smallest:
+            if name not in COUNTS:  # the sum is not the whole of it
+                smallest = self.table.cost_of(self.table.cheapest(name))[name]
+            if limit is not None and limit < smallest and (name in COUNTS or not self._can_be_kept()):
                 raise ConfigError(
                     f"No network of the space has {name} of at most {figure(limit)}: the smallest has "
                     f"{figure(smallest)}, the largest {figure(largest)}. Raise the budget, or choose a narrower space "

@@ -3,6 +3,7 @@ and the plan of a search."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 
 import pandas as pd
@@ -12,11 +13,20 @@ import torch
 from evaluators.antispoofing import AntiSpoofing
 from facenas import plan, searches
 from facenas.adaptive import AdaptiveStages
-from facenas.budgets import build_budget, parse_amount, recorded_costs
+from facenas.budgets import (
+    build_budget,
+    is_this_device,
+    latency_of,
+    measured_on_budget,
+    parse_amount,
+    recorded_costs,
+)
 from facenas.checks import check_strategy_fits
 from facenas.options import OPTIONS, resolve
 from facenas.pipeline import search_command
+from hardware import learn
 from hardware.counters import count, count_parameters
+from hardware.devices import load_profile
 from searchspaces import Architecture
 from searchspaces.console import Reporter
 from searchspaces.errors import ConfigError
@@ -260,3 +270,51 @@ def test_the_lines_of_a_plan():
     (line,) = plan.budget_lines(budget, space, 0, None)
     assert "feasible, kept by" in line and "not feasible" not in line
     assert plan.space_line("autofas", space).startswith("autofas: alpha entries ")
+
+
+@pytest.fixture(scope="module")
+def profile_of_this_machine(tmp_path_factory):
+    """A kernel table of the small autofas space, from a few networks."""
+    drawn = learn.draw("autofas", SPACES["autofas"], 8, 0)
+    table = learn.learn(drawn, "litert", networks=6, calibration=4, rounds=2)
+    return table.save(tmp_path_factory.mktemp("profile") / "here.json")
+
+
+def test_a_latency_budget_of_this_machine_is_measured(arguments, profile_of_this_machine, tmp_path, capsys):
+    out = tmp_path / "run"
+    options = ["--space-options", json.dumps(SPACES["autofas"]), "--train-options", "{}", "--max-candidates", "2"]
+    budget = ["--latency-budget", "90%", "--device-profile", str(profile_of_this_machine)]
+    assert (
+        search_command("random_search", [*arguments, *options, "--candidate-epochs", "1", *budget, "--out", str(out)])
+        == 0
+    )
+    told = json.loads((out / "provenance.json").read_text())["budget"]["latency_ms"]
+    assert told["result"] <= told["limit"] and 0.001 < told["measured"] < 100
+    entries = json.loads((out / "cost.json").read_text())["latency"]
+    assert [(entry["runtime"], entry["dtype"]) for entry in entries] == [
+        ("onnxruntime", "float32"),
+        ("litert", "float32"),
+    ]
+    assert entries[1]["median_ms"] == told["measured"] and entries[1]["repetitions"] == 100
+    assert "ms measured (litert, float32)" in capsys.readouterr().out
+
+
+def test_a_latency_budget_of_another_device_says_that_it_was_not_measured(profile_of_this_machine, tmp_path):
+    other = json.loads(profile_of_this_machine.read_text())
+    other["device"] = {"cpu": "Cortex-A76", "architecture": "aarch64"}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    given = {"latency_budget": "90%", "device_profile": str(tmp_path / "other.json")}
+    options = options_of("random_search", "autofas", **given)
+    assert measured_on_budget(options, torch.nn.Identity(), (3, 20, 20)) is None
+    for device in ("phone", None, {}, {"cpu": "x"}):
+        assert not is_this_device(device, {"cpu": "x", "architecture": "y"})
+
+
+def test_a_budget_in_milliseconds_is_one_that_measurements_keep(profile_of_this_machine):
+    """The cost of a network is the upper end of its prediction's interval."""
+    options = options_of("random_search", "autofas", latency_budget="90%", device_profile=str(profile_of_this_machine))
+    (one,) = learn.draw("autofas", SPACES["autofas"], 1, 5)
+    network, size = one.build(seed=0), one.input_size
+    found = load_profile(str(profile_of_this_machine)).predict_networks([(network, size)], 0.9)
+    assert latency_of(options)(network, size) == pytest.approx(float(found.high[0]))
+    assert found.high[0] > found.ms[0]

@@ -224,9 +224,10 @@ def test_costs_that_are_no_sum_are_told_and_the_budget_is_kept_all_the_same():
         return {"latency_ms": own + 0.5 * (modes[0] == modes[1] == "heavy")}
 
     table = CostTable(build_space("pta", **SPACES["pta"]), milliseconds)
-    residuals = {c: table.residual(choices_of(c))["latency_ms"] for c in CONFIGURATIONS}
-    assert {c for c, value in residuals.items() if value == pytest.approx(0.5)} == {"HHL", "HHH", "HHB"}
-    assert all(value == 0 for c, value in residuals.items() if not c.startswith("HH"))
+    residuals = np.array([table.residual(choices_of(c))["latency_ms"] for c in CONFIGURATIONS])
+    best = best_sum([milliseconds(choices_of(c))["latency_ms"] for c in CONFIGURATIONS])
+    assert abs(residuals.mean()) < 0.06 and np.abs(residuals).max() < 0.5  # single differences are off by 0.5 thrice
+    assert best.std() <= residuals.std() < 1.5 * best.std()
     modules = modules_of("pta", DARTS())
     for module in modules:
         module.alpha.data = torch.tensor([0.0, 3.0, -3.0])
@@ -235,6 +236,24 @@ def test_costs_that_are_no_sum_are_told_and_the_budget_is_kept_all_the_same():
     assert not budget.keeps(choices_of("HHH"))
     found = budget.derive(modules)
     assert milliseconds(found)["latency_ms"] <= 6.2 and list(found.values()).count("heavy") == 2
+
+
+def best_sum(costs):
+    """Residuals of the least-squares sum of a part for each block and mode, over all configurations."""
+    design = np.array([[configuration[b] == m for b in range(3) for m in "LHB"] for configuration in CONFIGURATIONS])
+    return costs - design @ np.linalg.lstsq(design.astype(float), np.array(costs), rcond=None)[0]
+
+
+def test_a_budget_in_milliseconds_that_no_network_keeps_names_the_nearest_that_one_does():
+    def milliseconds(choices):
+        return {"latency_ms": 3.0 + sum(mode == "both" for mode in choices.values()) + 0.1 * len(set(choices.values()))}
+
+    table = CostTable(build_space("pta", **SPACES["pta"]), milliseconds)
+    cheapest = milliseconds(table.cheapest("latency_ms"))["latency_ms"]
+    assert cheapest <= 3.2 + 1e-9
+    Budget(table, {"latency_ms": cheapest}).check()
+    with pytest.raises(ConfigError, match=f"the smallest has {cheapest:.1f}"):
+        Budget(table, {"latency_ms": 2.9}).check()
 
 
 def test_counts_that_are_no_sum_are_refused():

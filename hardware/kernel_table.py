@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from scipy.stats import norm as normal
 
 from searchspaces.errors import CostError
 from searchspaces.files import read_json, write_json
@@ -43,7 +44,7 @@ SHORTEST_MS = 1e-6  # of a kernel: below what a clock tells
 ROOFLINE = {"macs": 1e-7, "bytes": 2e-7, "kernel": 1e-4}  # ms: 10 GMAC/s, 5 GB/s, 100 ns to start
 MULTIPLES = (8, 16)  # channels that do not fill a vector are slower
 CALIBRATION_INPUTS = 4  # of int8
-SMALLEST_SPREAD = 0.005  # of networks: no interval is narrower than what two measurements of one network differ by
+SMALLEST_SPREAD = 0.015  # relative, of a network: so far are measurements of one network in two processes apart
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,10 @@ class KernelTable:
             factor=factor,
             gap_ms=gap,
             spread=spread,
-            quantiles=conformal_quantiles(np.abs(errors) / spread),
+            quantiles={
+                level: max(found, float(normal.ppf((1 + level) / 2)))
+                for level, found in conformal_quantiles(np.abs(errors) / spread).items()
+            },
         )
 
     # ---- prediction

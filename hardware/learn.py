@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NETWORKS = 30  # random networks whose kernels are measured
 CALIBRATION = 12  # of which so many are measured whole
+SOURCE = "measured by facenas (hardware.learn)"
 ATTEMPTS = 20  # draws for each network that is wanted
 HELD_OUT = 15  # further ones, which only judge
 
@@ -116,7 +117,7 @@ def learn(
     conditions: dict[str, Any] = {"space": architectures[0].space, "runtime": runtime, "dtype": dtype}
     table = KernelTable.fit(measured, overhead, kernels[:calibration], first, second, threads=threads, **conditions)
     options = {json.dumps(one.options, sort_keys=True): dict(one.options) for one in architectures}
-    told = {**timer.provenance(), "space_options": list(options.values())}
+    told = {**timer.provenance(), "source": SOURCE, "space_options": list(options.values())}
     return table.with_provenance(**told, accuracy=accuracy_of(table, kernels[networks:], judging))
 
 

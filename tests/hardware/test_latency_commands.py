@@ -8,9 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from hardware.devices import find_profile, list_devices
+from hardware.devices import find_profile, list_devices, load_profile
 from hardware.fit import main as fit
 from hardware.latency import LatencyModel
+from hardware.learn import draw
 from hardware.measurements import measured_features, read_kernels, read_measurements
 from hardware.predict import main as predict
 from searchspaces import Architecture
@@ -154,7 +155,29 @@ def test_commands_say_what_is_wrong_on_one_line(tmp_path, monkeypatch, capsys, c
     assert message in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", list_devices())
+PHONES = [name for name in list_devices() if not name.startswith("epyc-")]
+TABLES = [name for name in list_devices() if name.startswith("epyc-")]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_shipped_kernel_tables_say_what_they_are_of_and_how_good(name):
+    table = load_profile(name)
+    assert (
+        f"epyc-{table.space}-{table.runtime}-{table.dtype}" == name
+        and "measured by facenas" in table.provenance["source"]
+    )
+    accuracy = table.provenance["accuracy"]
+    assert accuracy["mape"] < 0.05 and accuracy["within_10"] >= 0.9 and accuracy["share_of_known_kernels"] > 0.99
+
+
+def test_a_shipped_kernel_table_knows_the_kernels_of_its_space():
+    """The quick recipe's networks, in LiteRT as this machine has it."""
+    (one,) = draw("autofas", {"channels": 16, "layout": "RRNRN", "stem_multiplier": 1}, 1, 7)
+    table = load_profile("epyc-autofas-litert-float32")
+    assert table.covered(table.kernels_of(one.build(seed=0), one.input_size)) > 0.97
+
+
+@pytest.mark.parametrize("name", PHONES)
 def test_shipped_profiles_name_their_source_and_predict_with_intervals(name):
     model = LatencyModel.load(find_profile(name))
     device, _, space = name.rpartition("-")
@@ -167,7 +190,7 @@ def test_shipped_profiles_name_their_source_and_predict_with_intervals(name):
 
 
 def test_four_phones_are_shipped_and_an_unknown_one_is_answered_with_the_nearest():
-    assert {name.rpartition("-")[0] for name in list_devices()} == {
+    assert {name.rpartition("-")[0] for name in PHONES} == {
         "pixel3",
         "samsung_a50",
         "samsung_s7",

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hardware.tracing import evaluating, run
+from searchspaces.errors import CostError
 
 Shape = tuple[int, ...]
 
@@ -60,7 +62,7 @@ def record(model: nn.Module, x: Tensor) -> Recording:
     """The operators of one forward pass in evaluation mode on x (1, C, H, W) or (1, F).
 
     Raises:
-        CostError: if the model does not run on the input.
+        CostError: if the model does not run on the input, or works in place on a part of a map.
     """
     recorder = _Recorder(x)
     with evaluating(model), recorder:
@@ -78,6 +80,7 @@ class _Recorder(TorchDispatchMode):
         self.values: dict[int, Value] = {}  # id of a tensor -> its newest value
         self.kept: list[Any] = []  # tensors that live as long as their ids are used
         self.known: dict[Any, tuple[Value | None, ...]] = {}
+        self.sharing: dict[StorageWeakRef, set[int]] = {}  # storage -> tensors on it
         self.made = 0
         self.input = self._new(x)
 
@@ -90,12 +93,15 @@ class _Recorder(TorchDispatchMode):
     def _remember(self, tensor: Tensor, value: Value) -> None:
         self.values[id(tensor)] = value
         self.kept.append(tensor)
+        self.sharing.setdefault(_storage(tensor), set()).add(id(tensor))
 
     def value_of(self, leaf: Any) -> Any:
         return self.values.get(id(leaf), leaf) if isinstance(leaf, Tensor) else leaf
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func._schema.is_mutable and len(self.sharing.get(_storage(args[0]), ())) > 1:
+            raise CostError(f"{func._schema.name} works in place on a view of a map, which is not followed.")
         named = tree_map(self.value_of, args), tree_map(self.value_of, kwargs)
         result = func(*args, **kwargs)
         self.kept.append((args, kwargs, result))
@@ -113,6 +119,10 @@ class _Recorder(TorchDispatchMode):
             if value is not None:
                 self._remember(tensor, value)
         return result
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())
 
 
 def _needed(recording: Recording) -> list[Call]:

@@ -167,6 +167,18 @@ def test_what_nothing_reads_is_not_written():
     assert [call.name for call in record(Function(function), torch.randn(1, 4, 8, 8)).calls] == ["add"]
 
 
+def test_a_part_of_a_map_that_is_changed_in_place_is_refused():
+    """Its effect on the whole map would be lost."""
+
+    def function(x):
+        y = x * 1
+        y[:, :2].relu_()
+        return y
+
+    with pytest.raises(CostError, match="in place on a view"):
+        record(Function(function), torch.randn(1, 4, 8, 8))
+
+
 def test_norms_and_activations_leave_no_operator_of_their_own(tmp_path):
     file = tmp_path / "network.tflite"
     file.write_bytes(network_bytes(NETWORKS["conv, norm, relu"].eval(), torch.randn(1, 4, 8, 8)))

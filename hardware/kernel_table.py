@@ -28,6 +28,7 @@ from searchspaces.files import read_json, write_json
 
 from .latency import Prediction
 from .latency_fit import conformal_quantiles
+from .runtimes import RUNTIMES
 from .runtimes.kernels import QUANTITIES, RuntimeKernel
 
 if TYPE_CHECKING:
@@ -297,6 +298,8 @@ class KernelTable:
             raise CostError("It is no kernel table.")
         if value.get("format") != FORMAT or value.get("quantities") != list(QUANTITIES):
             raise CostError(f"Format {value.get('format')!r} is not known; this version reads format {FORMAT}.")
+        if value["runtime"] not in RUNTIMES.names():  # the name of a module is not imported because a file says so
+            raise CostError(f"Its runtime {value['runtime']!r} is not known.")
         kernels = {
             str(key): Measured(str(kind), tuple(map(float, quantities)), float(us) / 1e3)
             for key, kind, quantities, us in value["kernels"]

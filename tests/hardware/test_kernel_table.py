@@ -231,7 +231,7 @@ def test_a_profile_survives_its_file(tmp_path):
         ("format", 2), ("quantities", ["macs"]), ("kernels", [["a", "b", [1.0], 2.0]]), ("kernels", {"a": 1}),
         ("kernels", [["a", "b", [float("inf")] * 12, 2.0]]), ("kernels", [["a", "b", [1.0] * 12, -2.0]]),
         ("factor", 0), ("factor", "fast"), ("overhead_us", -1), ("interval_quantiles", {"0.9": None}),
-        ("threads", None),
+        ("threads", None), ("runtime", "os.path"), ("runtime", ["litert"]),
     ],
 )  # fmt: skip
 def test_a_damaged_profile_is_named(key, value, tmp_path):

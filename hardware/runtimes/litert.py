@@ -19,12 +19,23 @@ from searchspaces.errors import CostError
 from searchspaces.files import write_bytes
 
 from . import PathLike, litert_kernels
-from .base import DAMAGED, Array, Fallback, FlatOutputs, LocalRuntime, existing, quiet
+from .base import (
+    DAMAGED,
+    Array,
+    Fallback,
+    FlatOutputs,
+    LocalRuntime,
+    compare_with_network,
+    existing,
+    loaded_outputs,
+    quiet,
+)
 from .kernels import RuntimeKernel
 from .libraries import install_command, library
+from .recording import UnknownOperatorError
 from .tflite_export import network_bytes
-from .tflite_lowering import UnknownOperatorError
 
+WRITTEN_TOLERANCE = 1e-3  # of the largest output: tells an operator that was written wrongly, not its rounding
 DELEGATE = "DELEGATE"  # the name of an XNNPACK partition among the operators
 
 
@@ -60,12 +71,27 @@ class LiteRT(LocalRuntime):
     def _export(self, model: nn.Module, input_size: Sequence[int], path: Path, for_int8: bool = False) -> Path:
         x = example_input(model, input_size, seed=0)
         try:
-            return write_bytes(path, network_bytes(model, x, for_int8))
+            content = network_bytes(model, x, for_int8)
+            self._compare(model, input_size, content)
+            return write_bytes(path, content)
         except UnknownOperatorError as error:
             if find_spec("litert_torch") is None:
                 install = install_command(self.NAME)
                 raise CostError(f"{error}. LiteRT's own converter (about 1 GB) may know it: {install}") from error
         return self._convert(model, x, path)
+
+    def _compare(self, model: nn.Module, input_size: Sequence[int], content: bytes) -> None:
+        """A file of ours is held against its network on another input than it was written from."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "network.tflite"
+            file.write_bytes(content)
+            try:
+                outputs = loaded_outputs(self.load(file, threads=1), file)
+                compare_with_network(
+                    model, outputs, [example_input(model, input_size, seed=1)], file, WRITTEN_TOLERANCE
+                )
+            except CostError as error:
+                raise UnknownOperatorError(type(model).__name__, f" correctly ({error})") from error
 
     def _convert(self, model: nn.Module, x: Tensor, path: Path) -> Path:
         """By LiteRT's own converter, which knows more operators and takes about ten seconds."""

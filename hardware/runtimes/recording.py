@@ -16,6 +16,14 @@ from searchspaces.errors import CostError
 Shape = tuple[int, ...]
 
 
+class UnknownOperatorError(CostError):
+    """An operator of torch that cannot be written; ``name`` is torch's."""
+
+    def __init__(self, name: str, why: str = "") -> None:
+        self.name = name
+        super().__init__(f"facenas does not write torch's operator {name!r}{why} to LiteRT itself")
+
+
 @dataclass(frozen=True)
 class Value:
     """A tensor that depends on the network's input; ``number`` counts them in order of their making."""
@@ -62,11 +70,14 @@ def record(model: nn.Module, x: Tensor) -> Recording:
     """The operators of one forward pass in evaluation mode on x (1, C, H, W) or (1, F).
 
     Raises:
-        CostError: if the model does not run on the input, or works in place on a part of a map.
+        UnknownOperatorError: if it works in place on a part of a map, or on a constant.
+        CostError: if the model does not run on the input.
     """
     recorder = _Recorder(x)
     with evaluating(model), recorder:
         result = run(model, x)
+    if recorder.problem:
+        raise recorder.problem
     outputs = [recorder.value_of(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
     recording = Recording(recorder.input, recorder.calls, outputs)
     recording.calls = _needed(recording)
@@ -81,6 +92,8 @@ class _Recorder(TorchDispatchMode):
         self.kept: list[Any] = []  # tensors that live as long as their ids are used
         self.known: dict[Any, tuple[Value | None, ...]] = {}
         self.sharing: dict[StorageWeakRef, set[int]] = {}  # storage -> tensors on it
+        self.read: set[StorageWeakRef] = set()  # storages of constants that recorded operators read
+        self.problem: UnknownOperatorError | None = None
         self.made = 0
         self.input = self._new(x)
 
@@ -95,24 +108,33 @@ class _Recorder(TorchDispatchMode):
         self.kept.append(tensor)
         self.sharing.setdefault(_storage(tensor), set()).add(id(tensor))
 
+    def _check_in_place(self, name: str, target: Any, named: Any) -> None:
+        """What works in place on a part of a map, or on a constant that holds the input or was read, is not pure."""
+        storage = _storage(target)
+        given = any(isinstance(leaf, Value) for leaf in tree_leaves(named))
+        constant = id(target) not in self.values
+        if len(self.sharing.get(storage, ())) > 1 or (constant and (given or storage in self.read)):
+            self.problem = self.problem or UnknownOperatorError(name, ", in place on what is read elsewhere too,")
+
     def value_of(self, leaf: Any) -> Any:
         return self.values.get(id(leaf), leaf) if isinstance(leaf, Tensor) else leaf
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func._schema.is_mutable and len(self.sharing.get(_storage(args[0]), ())) > 1:
-            raise CostError(f"{func._schema.name} works in place on a view of a map, which is not followed.")
         named = tree_map(self.value_of, args), tree_map(self.value_of, kwargs)
+        if func._schema.is_mutable:
+            self._check_in_place(func._schema.name.partition("::")[2], args[0], named)
         result = func(*args, **kwargs)
         self.kept.append((args, kwargs, result))
         if not any(isinstance(leaf, Value) for leaf in tree_leaves(named)):
             return result  # made of weights alone
+        self.read |= {_storage(leaf) for leaf in tree_leaves(named) if isinstance(leaf, Tensor)}
         tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         # an operator on equal values is the same value: runtimes would compute it once too
         key = (func, str(tree_map(lambda leaf: id(leaf) if isinstance(leaf, Tensor) else leaf, named)))
         if key not in self.known:
             self.known[key] = tuple(self._new(tensor) for tensor in tensors)
-            name = func._schema.name.partition("::")[2].removesuffix("_copy")
+            name = func._schema.name.partition("::")[2]
             in_place = func._schema.is_mutable and name.endswith("_")
             self.calls.append(Call(name.removesuffix("_") if in_place else name, *named, self.known[key]))
         for tensor, value in zip(tensors, self.known[key], strict=True):

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from .recording import Call, Value, record
+from .recording import Call, UnknownOperatorError, Value, record
 from .tflite import to_bytes
 from .tflite_lowering import (
     AXIS,
@@ -28,7 +29,6 @@ from .tflite_lowering import (
     Array,
     Lowering,
     Shape,
-    UnknownOperatorError,
     array,
     shape_of,
     stored,
@@ -105,8 +105,8 @@ def batch_norm(to: Lowering, call: Call) -> int:
     """Scale and shift; part of the convolution's weights if nothing else reads its map."""
     x, gamma, beta, mean, variance = call.args[:5]
     training, epsilon = (False, call.args[-1]) if "no_training" in call.name else (call.args[5], call.args[7])
-    if training or mean is None or isinstance(gamma, Value):
-        raise UnknownOperatorError(call.name, " with the statistics of the batch")
+    if training or mean is None or isinstance(gamma, Value) or len(x.shape) not in (2, 4):
+        raise UnknownOperatorError(call.name, " with the statistics of the batch, or of rank 3 or 5")
     scale = 1 / np.sqrt(array(variance).astype(np.float64) + epsilon)
     if gamma is not None:
         scale = scale * array(gamma)
@@ -116,11 +116,12 @@ def batch_norm(to: Lowering, call: Call) -> int:
     if (
         last is not None
         and last.name in ("CONV_2D", "DEPTHWISE_CONV_2D")
-        and to.readers[x.number] == 1
+        and to.alone(tensor)
         and "fusedActivationFunction" not in last.options
     ):
         _, weight, bias = last.inputs
         kernel = to.graph.constants[weight] * (scale if last.name[0] == "D" else scale[:, None, None, None])
+        to.strided.pop(tensor, None)
         to.graph.constants[weight] = np.ascontiguousarray(kernel, np.float32)
         to.graph.constants[bias] = (to.graph.constants[bias] * scale + shift).astype(np.float32)
         return tensor
@@ -139,7 +140,8 @@ def linear(to: Lowering, call: Call) -> int:
         bias, x, weight = call.args[:3]
     else:
         x, weight, bias = call.args[0], call.args[1], None
-    if call.kwargs or not isinstance(x, Value) or isinstance(weight, Value):
+    plain = bias is None or (isinstance(bias, Tensor) and bias.shape == weight.shape[1:])
+    if call.kwargs or not isinstance(x, Value) or not isinstance(weight, Tensor) or not plain:
         raise UnknownOperatorError(call.name, " of two activations, or scaled")
     kernel = np.ascontiguousarray(array(weight).T)
     terms = array(bias) if bias is not None else np.zeros(len(kernel), np.float32)
@@ -217,6 +219,9 @@ def resize(to: Lowering, call: Call) -> int:
     corners = bool(call.args[2]) if bilinear and len(call.args) > 2 else False
     if not bilinear and any(out % n for out, n in zip(shape[2:], call.args[0].shape[2:], strict=True)):
         raise UnknownOperatorError(call.name, " to a size that is no multiple of the map's")
+    scales = [scale for scale in tree_leaves(list(call.args[2 + bilinear :])) if isinstance(scale, float)]
+    if any(scale * n != out for scale, n, out in zip(scales, call.args[0].shape[2:], shape[2:], strict=False)):
+        raise UnknownOperatorError(call.name, " by a scale that is not that of the sizes")
     size = to.graph.constant(np.array(shape[2:], np.int32))
     name = "RESIZE_BILINEAR" if bilinear else "RESIZE_NEAREST_NEIGHBOR"
     options = {"alignCorners": corners, "halfPixelCenters": bilinear and not corners}
@@ -228,7 +233,7 @@ def resize(to: Lowering, call: Call) -> int:
 
 def binary(to: Lowering, name: str, call: Call) -> int:
     first, second = call.args[:2]
-    if call.kwargs.get("alpha", 1) != 1 or len(call.args) > 2:
+    if call.kwargs.get("alpha", 1) != 1 or set(call.kwargs) - {"alpha"} or len(call.args) > 2:
         raise UnknownOperatorError(call.name, " with a factor")
     shape = shape_of(call)
     sides = [_broadcast(to, side, len(shape)) for side in (first, second)]
@@ -279,6 +284,8 @@ def silu(to: Lowering, call: Call) -> int:
 
 def prelu(to: Lowering, call: Call) -> int:
     tensor = to.tensor(call.args[0])
+    if len(call.args[0].shape) not in (2, 4):
+        raise UnknownOperatorError(call.name, f" of rank {len(call.args[0].shape)}")
     slopes = array(call.args[1]).reshape(-1)
     shape = to.graph.shapes[tensor]
     per_map = np.broadcast_to(slopes, shape[-1:]).reshape((1,) * (len(shape) - 2) + shape[-1:])
@@ -350,7 +357,7 @@ def cut(to: Lowering, call: Call) -> int:
 def _strided(to: Lowering, call: Call, tensor: int, steps: list[int]) -> int:
     """Every so many; two axes one after the other become one operator."""
     last = to.writer(tensor)
-    if tensor in to.strided and to.readers[call.args[0].number] == 1 and last is not None and steps[3:] == [1]:
+    if tensor in to.strided and to.alone(tensor) and last is not None and steps[3:] == [1]:
         source, before = to.strided.pop(tensor)
         steps = [a * b for a, b in zip(steps, before, strict=True)]
         to.graph.operators.remove(last)
@@ -398,6 +405,8 @@ def keep(to: Lowering, call: Call) -> int:
 def _pool(call: Call) -> tuple[Value, Window, Sequence[Any]]:
     """The map, the window, and the arguments after kernel, stride and padding."""
     x, kernel, *rest = call.args
+    if len(x.shape) != 4:
+        raise UnknownOperatorError(call.name, f" of rank {len(x.shape)}")
     stride = rest[0] if rest and rest[0] else kernel
     padding = rest[1] if len(rest) > 1 else (0,)
     return x, Window(both(kernel), both(stride), both(padding)), rest[2:]

@@ -13,9 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchspaces.errors import CostError
-
-from .recording import Call, Recording, Value
+from .recording import Call, Recording, UnknownOperatorError, Value
 from .tflite import Graph, Operator
 
 Array = NDArray[Any]
@@ -30,14 +28,6 @@ FUSING = (
 LAST = (0, 2, 3, 1)  # axes of a map, channels last
 FIRST = (0, 3, 1, 2)  # and back
 AXIS = (0, 3, 1, 2)  # axis of a map in torch -> its axis here
-
-
-class UnknownOperatorError(CostError):
-    """An operator of torch that this writer does not know; ``name`` is torch's."""
-
-    def __init__(self, name: str, why: str = "") -> None:
-        self.name = name
-        super().__init__(f"facenas does not write torch's operator {name!r}{why} to LiteRT itself")
 
 
 class Lowering:
@@ -57,9 +47,10 @@ class Lowering:
         self.graph = Graph()
         self.readers = recording.readers()
         self.tensors: dict[int, int] = {}  # number of a value -> its tensor
+        self.owners: dict[int, set[int]] = {}  # tensor -> numbers of the values that it holds
         self.strided: dict[int, tuple[int, list[int]]] = {}  # tensor -> the one that it is a strided view of, and steps
         start = self.graph.tensor(stored(recording.input.shape))
-        self.tensors[recording.input.number] = start
+        self._hold(recording.input, start)
         self.graph.inputs = [start]
         for call in recording.calls:
             self._lower(call)
@@ -73,7 +64,15 @@ class Lowering:
         results = found if isinstance(found, list) else [found]
         for value, tensor in zip(call.results, results, strict=False):
             if value is not None:
-                self.tensors[value.number] = tensor
+                self._hold(value, tensor)
+
+    def _hold(self, value: Value, tensor: int) -> None:
+        self.tensors[value.number] = tensor
+        self.owners.setdefault(tensor, set()).add(value.number)
+
+    def alone(self, tensor: int) -> bool:
+        """Whether only one operator reads what the tensor holds, under whatever name, so that it may be fused."""
+        return all(self.readers[number] == 1 for number in self.owners.get(tensor, ()))
 
     # ---- tensors
 
@@ -166,9 +165,10 @@ class Lowering:
         """An activation: part of the operator that wrote the map where it can be, else one of its own."""
         tensor = self.tensor(value)
         last = self.writer(tensor)
-        alone = self.readers[value.number] == 1 and last is not None and last.name in FUSING
+        alone = self.alone(tensor) and last is not None and last.name in FUSING
         if activation and alone and last is not None and not last.options.get("fusedActivationFunction"):
             last.options["fusedActivationFunction"] = activation
+            self.strided.pop(tensor, None)  # it is no mere view any more
             return tensor
         shape = self.graph.shapes[tensor]
         if self.for_int8 and activation == RELU and len(shape) == 4:

@@ -14,9 +14,8 @@ from torch import nn
 
 from hardware.runtimes import calibration, tflite
 from hardware.runtimes.litert import RUNTIME
-from hardware.runtimes.recording import record
+from hardware.runtimes.recording import UnknownOperatorError, record
 from hardware.runtimes.tflite_export import network_bytes
-from hardware.runtimes.tflite_lowering import UnknownOperatorError
 from searchspaces.errors import CostError
 
 
@@ -101,6 +100,11 @@ NETWORKS = {
     "nearest": nn.Upsample(scale_factor=2),
     "bilinear": nn.Upsample(size=(17, 20), mode="bilinear"),
     "bilinear, corners": nn.Upsample(size=(17, 20), mode="bilinear", align_corners=True),
+    "activation of a copy": Function(lambda x: (F.relu((y := x * 2).clone()), y)),
+    "activation of all of a map": Function(lambda x: (F.relu((y := x * 2)[:, :, 0:12]), y + 1)),
+    "norm of a copy": Function(lambda x, c, n: (n((y := c(x)).clone()), y), conv(4, 4, 1), normed(4)),
+    "relu between strides": Function(lambda x: F.relu(x[:, :, ::2])[:, :, :, ::2]),
+    "norm between strides": Function(lambda x, n: n(x[:, :, ::2])[:, :, :, ::2], normed(4)),
     "several outputs": Function(lambda x, c: {"maps": c(x), "mean": x.mean((2, 3)), "given": x}, conv(4, 3, 1)),
     "a constant output": Function(lambda x: (x, torch.arange(6.0).view(2, 3))),
 }  # fmt: skip
@@ -167,16 +171,62 @@ def test_what_nothing_reads_is_not_written():
     assert [call.name for call in record(Function(function), torch.randn(1, 4, 8, 8)).calls] == ["add"]
 
 
-def test_a_part_of_a_map_that_is_changed_in_place_is_refused():
-    """Its effect on the whole map would be lost."""
+def part_in_place(x):
+    y = x * 1
+    y[:, :2].relu_()
+    return y
 
-    def function(x):
-        y = x * 1
-        y[:, :2].relu_()
-        return y
 
-    with pytest.raises(CostError, match="in place on a view"):
+def into_a_constant(x):
+    y = torch.zeros(1, 4, 8, 8)
+    y[:, :2] = x[:, :2]
+    return y + 1
+
+
+def added_to_a_constant(x):
+    y = torch.zeros(1, 4, 8, 8)
+    y.add_(x)
+    return y
+
+
+def constant_changed_after_use(x):
+    w = torch.ones(1, 4, 1, 1)
+    a = x * w
+    w.mul_(2)
+    return a, x * w
+
+
+@pytest.mark.parametrize("function", [part_in_place, into_a_constant, added_to_a_constant, constant_changed_after_use])
+def test_what_works_in_place_on_what_is_read_elsewhere_is_refused(function):
+    """Its effect would be lost, or the example input become a constant."""
+    with pytest.raises(UnknownOperatorError, match="in place"):
         record(Function(function), torch.randn(1, 4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (nn.BatchNorm1d(6), (1, 6, 6)), (nn.PReLU(6), (1, 6, 6)), (nn.MaxPool2d(2), (6, 6, 6)),
+        (Function(lambda x: torch.div(x, 2, rounding_mode="floor")), (1, 4, 7, 7)),
+        (Function(lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear")), (1, 4, 7, 7)),
+        (Function(lambda x: torch.addmm(x, x, torch.ones(6, 6))), (6, 6)),
+    ],
+)  # fmt: skip
+def test_what_would_be_written_wrongly_is_refused(function, shape):
+    with pytest.raises(UnknownOperatorError):
+        network_bytes(function.eval(), torch.randn(shape))
+
+
+def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
+    """Every file is held against its network on another input than it was written from."""
+    from hardware.runtimes import tflite_export
+
+    wrong = {**tflite_export.RULES, "sub": tflite_export.RULES["add"]}
+    monkeypatch.setattr(tflite_export, "RULES", wrong)
+    monkeypatch.setattr("hardware.runtimes.litert.find_spec", lambda _: None)
+    with pytest.raises(CostError, match="correctly"):
+        RUNTIME.export(Function(lambda x: x - F.relu(x)), (4, 8, 8), tmp_path / "network.tflite")
+    assert not list(tmp_path.iterdir())
 
 
 def test_norms_and_activations_leave_no_operator_of_their_own(tmp_path):

@@ -16,9 +16,9 @@ from .options import DifferentiableOptions, SearchOptions
 if TYPE_CHECKING:
     from strategies.cost import Budget, CostTable
 
-# option -> what it limits
 ROUNDS = 20  # of 5 timed runs of the result
 INTERVAL = 0.9  # level of the interval whose upper end a latency budget limits
+# option -> what it limits
 LIMITS = {"macs_budget": "macs", "params_budget": "parameters", "latency_budget": "latency_ms"}
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 AMOUNT = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?) *(%|[kmg]?)", re.IGNORECASE)
@@ -158,8 +158,8 @@ def costs_of(
 
 
 def latency_of(options: SearchOptions) -> Callable[[Any, tuple[int, ...]], float]:
-    """Milliseconds that a network keeps on the device of the profile with a probability of 95 %: the upper end of the
-    prediction's 90 % interval, since a budget is to be kept by what is measured.
+    """The upper end of the 90 % interval of a network's milliseconds on the device of the profile, since a budget is to
+    be kept by what is measured.
 
     Raises:
         FacenasError: if no profile is named, or it cannot be read.

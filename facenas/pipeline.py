@@ -279,9 +279,7 @@ class Stages:
         if latency is None:
             self.reporter.line("budget", "latency_ms is of another device than this one: measure it there")
             return
-        same = [
-            entry["runtime"] == latency["runtime"] and entry["dtype"] == latency["dtype"] for entry in cost["latency"]
-        ]
+        same = [all(entry[key] == latency[key] for key in ("runtime", "dtype", "threads")) for entry in cost["latency"]]
         if not any(same):
             cost["latency"].append(latency)
         budget["measured"] = latency["median_ms"]

@@ -41,6 +41,7 @@ KIND = "kernel table"
 FEWEST_NETWORKS = 3
 FEWEST_FOR_GAP = 10  # with fewer networks a second parameter can go astray
 FEWEST_FOR_REGRESSION = 20
+LARGEST = 1e15  # of any number in a profile
 SHORTEST_MS = 1e-6  # of a kernel: below what a clock tells
 ROOFLINE = {"macs": 1e-7, "bytes": 2e-7, "kernel": 1e-4}  # ms: 10 GMAC/s, 5 GB/s, 100 ns to start
 MULTIPLES = (8, 16)  # channels that do not fill a vector are slower
@@ -129,6 +130,8 @@ class KernelTable:
         again = y if again_ms is None else np.asarray(again_ms, dtype=float)
         if not (np.isfinite([*y, *again]).all() and min(*y, *again) > 0 and len(again) == len(y)):
             raise CostError("A network's latency is no positive number.")
+        if min(*y, *again) <= overhead_ms:
+            raise CostError(f"A network took no longer than an inference without any kernel ({overhead_ms:.4g} ms).")
         unfitted = cls(
             *(space, runtime, dtype, threads, dict(kernels), float(overhead_ms), 1.0, 0.0, 0.0, 0.0, {}, len(y)),
             dict(provenance or {}),
@@ -175,8 +178,12 @@ class KernelTable:
         """The same for networks with their input sizes, which are exported to the runtime one after the other.
 
         Raises:
-            CostError: if a network cannot be exported.
+            CostError: if a network cannot be exported, or is of another space than the table, whose kernels are others.
         """
+        if space is not None and space != self.space:
+            raise CostError(
+                f"The profile has the kernels of networks of {self.space!r}, not of {space!r}: learn the device for it."
+            )
         return self.predict([self.kernels_of(network, size) for network, size in networks], level)
 
     def kernels_of(self, network: nn.Module, input_size: Sequence[int]) -> list[RuntimeKernel]:
@@ -199,11 +206,11 @@ class KernelTable:
     def _sum(self, network: Sequence[RuntimeKernel]) -> Matrix:
         """Milliseconds of all kernels, their number, and the sum of squared milliseconds of those not measured."""
         times = np.array([self.time_of(kernel) for kernel in network])
-        # equal kernels err alike: squares of their sums
+        # kernels of a kind err alike: squares of their sums
         unseen: dict[str, float] = {}
         for kernel, ms in zip(network, times, strict=True):
             if kernel.key not in self.kernels:
-                unseen[kernel.key] = unseen.get(kernel.key, 0.0) + float(ms)
+                unseen[kernel.kind] = unseen.get(kernel.kind, 0.0) + float(ms)
         return np.array([times.sum(), len(network), sum(ms**2 for ms in unseen.values())])
 
     # ---- kernels that were not measured
@@ -316,6 +323,8 @@ class KernelTable:
         every += [number for entry in kernels.values() for number in entry.quantities]
         if not (np.isfinite(every).all() and min(every, default=0) >= 0 and numbers["factor"] > 0):
             raise CostError("A number is negative or not finite.")
+        if max(every) > LARGEST or int(value["threads"]) < 1 or value["dtype"] not in ("float32", "int8"):
+            raise CostError("A number is absurd, or its threads or dtype are none.")
         if any(len(entry.quantities) != len(QUANTITIES) or entry.ms <= 0 for entry in kernels.values()):
             raise CostError(f"A kernel has not {len(QUANTITIES)} quantities and a positive time.")
         own = (
@@ -374,7 +383,8 @@ def _calibrate(sums: Matrix, y: Matrix) -> tuple[float, float]:
 
 
 def _relative(sums: Matrix, y: float, overhead: float, factor: float, gap: float) -> float:
-    return float((factor * sums[0] + gap * sums[1] + overhead) / y - 1)
+    """What was measured over what was predicted, less 1: an interval is so many times the prediction."""
+    return float(y / (factor * sums[0] + gap * sums[1] + overhead) - 1)
 
 
 def _digits(value: float, digits: int = 6) -> float:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,9 +63,14 @@ class ThisMachine:
     def kernel_files(self, contents: Sequence[bytes]) -> list[float | None]:
         """See `Timer`; all are interleaved in shuffled rounds."""
         target, runs = kernel_runtime(self.runtime), {}
+        refused: CostError | None = None
         for number, content in enumerate(contents):
-            with suppress(CostError):  # some kernels of int8 can only be prepared inside of their network
+            try:
                 runs[number] = target.runner(content, self.threads)
+            except CostError as error:  # some kernels of int8 can only be prepared inside of their network
+                refused = error
+        if contents and not runs:
+            raise CostError(f"No kernel runs alone in {self.runtime}. The last: {refused}")
         samples = time_interleaved(list(runs.values()), warmup=WARMUP, repetitions=self.rounds * RUNS_PER_VISIT)
         found = dict(zip(runs, summary(samples, self.threads).tolist(), strict=True))
         return [found.get(number) for number in range(len(contents))]

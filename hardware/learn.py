@@ -63,15 +63,22 @@ def main(
     from searchspaces.console import track
     from searchspaces.errors import ConfigError
 
+    from .runtimes.base import check_threads
+
     if not out:
         raise ConfigError("Name the profile to write: --out DEVICE.json.")
     check_numbers(networks, calibration, held_out, rounds)
+    check_threads(threads)
     drawn = draw_mixed(space, space_options or {}, networks + held_out, seed)
     networks = min(networks, len(drawn) - min(held_out, len(drawn) // 3))  # of a small space a third is held out
+    calibration = min(calibration, networks)
+    check_numbers(networks, calibration, held_out, rounds)
     timer = phone_timer(adb, benchmark_binary, cpu_mask, runtime, threads, rounds) if adb else None
     table = learn(drawn, runtime, dtype, threads, networks, calibration, rounds, track, timer)
     table.save(out)
-    print(f"{out}: {len(table.kernels)} kernels of {networks} networks, calibrated by {calibration}")
+    for warning in getattr(timer, "warnings", ()):
+        print(warning)
+    print(f"{out}: {len(table.kernels)} kernels of {networks} networks, calibrated by {table.networks}")
     for name, value in table.provenance["accuracy"].items():
         print(f"  {name}: {value if isinstance(value, str) else f'{value:.3f}'}")
 
@@ -153,7 +160,7 @@ def accuracy_of(table: KernelTable, networks: Sequence[Any], measured: Any) -> d
     from .accuracy import accuracy
 
     if measured is None:
-        return {"method": "none: no network was held out"}
+        return {"method": "none: fewer than 2 networks were held out"}
     found = table.predict(networks)
     return {
         "method": f"{len(networks)} held-out networks",

@@ -1,7 +1,8 @@
 """What a network costs as a function of the architecture parameters, and the best network within a budget.
 
-The cost of our spaces is a sum: a fixed part, and a part for each choice. `CostTable` holds these parts, taken as
-differences between whole networks that are counted (or whose latency a device profile predicts). From it follow
+The counts of our spaces' networks are sums: a fixed part, and a part for each choice; a latency nearly is one.
+`CostTable` holds these parts, taken as differences between whole networks that are counted, and fitted to random
+networks whose latency a device profile predicts. From it follow
 
 - the expected cost of a supernet, differentiable by the architecture parameters (ProxylessNAS, Cai et al., ICLR 2019,
   Eq. 5, where the cost is a latency), equal to the true cost where the parameters are one-hot;
@@ -70,7 +71,8 @@ class CostTable:
 
     Args:
         space: an AutoFas or a Pta with the options of the network whose cost is meant.
-        cost_of: the costs of the network with these choices; called once for every part of the table.
+        cost_of: the costs of the network with these choices; called once for every part of the table, and where a cost
+            is no count, for some random networks more.
 
     Raises:
         ConfigError: if the space is none whose costs are known to be a sum.
@@ -204,7 +206,7 @@ class CostTable:
         return options
 
     def cost(self, choices: Choices) -> Costs:
-        """The costs of one network: what counting it would give.
+        """The costs of one network as sums: what counting it would give, and near what is predicted of a latency.
 
         Raises:
             KeyError: if these are no choices of the space.
@@ -415,9 +417,11 @@ class Budget:
             residual = self.table.residual(found)
             limits = {name: limit - STEP * max(residual[name], 0.0) for name, limit in limits.items()}
         for name in self.limits:
-            if self.keeps(cheapest := self.table.cheapest(name)):
+            cheapest = self.table.cheapest(name)
+            whole = self.table.cost_of(cheapest)
+            if all(whole[other] <= limit * (1 + ROUNDING) for other, limit in self.limits.items()):
                 return cheapest
-        raise ConfigError("No network of the space keeps all limits of the budget together.")
+        raise ConfigError("No network was found that keeps all limits of the budget together.")
 
     def _likeliest(self, modules: Sequence[Any], limits: Mapping[str, float]) -> dict[str, Any] | None:
         limited = [index for index, name in enumerate(self.table.names) if name in limits]

@@ -1,4 +1,4 @@
-"""Device profiles that facenas ships: coefficients that its own code fitted to published measurements."""
+"""Device profiles that facenas ships: fitted to published measurements, and kernel tables that it measured itself."""
 
 from __future__ import annotations
 

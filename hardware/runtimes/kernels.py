@@ -20,7 +20,7 @@ class RuntimeKernel:
     """One kernel of a file.
 
     Attributes:
-        key: what it computes on which shapes; kernels with the same key take the same time.
+        key: what it computes on which shapes; kernels with the same key are taken to take the same time.
         kind: the operator's name in its runtime.
         quantities: a number for each of `QUANTITIES`.
         source: what its runtime needs to build it alone; not compared.

@@ -13,7 +13,7 @@ import numpy as np
 from hardware.messages import failing_as
 
 from . import PathLike
-from .base import quiet
+from .base import DAMAGED, quiet
 from .kernels import RuntimeKernel, pixels
 from .libraries import library
 from .tflite import operator_names, pack, read
@@ -38,6 +38,11 @@ def kernels(path: PathLike) -> list[RuntimeKernel]:
         CostError: if the file is missing or damaged.
     """
     model = read(path)
+    with failing_as(f"{path} is not a readable LiteRT file", then=DAMAGED):
+        return _kernels(model)
+
+
+def _kernels(model: Any) -> list[RuntimeKernel]:
     part = model.subgraphs[0]
     readers: dict[int, int] = {}
     for operator in part.operators:
@@ -111,7 +116,11 @@ def _kernel(group: Group) -> RuntimeKernel:
     output = tensors[int(main.outputs[0])]
     name = "+".join(_name(group.model, one) for one in group.operators)
     options = {} if main.builtinOptions is None else vars(main.builtinOptions)
-    told = ",".join(f"{key}={value}" for key, value in sorted(options.items()) if key != "newShape" and value)
+    shown = {key: np.ravel(value).tolist() for key, value in options.items() if key != "newShape"}
+    told = ",".join(f"{key}={','.join(map(str, shown[key]))}" for key in sorted(shown) if any(shown[key]))
+    if name == "TRANSPOSE":  # its order is a constant, and square maps have one shape in every order
+        order = group.model.buffers[tensors[int(main.inputs[1])].buffer].data
+        told += f"order={np.frombuffer(bytes(order), np.int32).tolist()}"
     key = (
         f"{name}({told}) "
         + " ".join(map(_told, maps))

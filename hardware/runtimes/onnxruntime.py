@@ -41,6 +41,7 @@ NUMBER_TYPES: dict[str, Any] = {
     "tensor(int8)": np.int8,
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
 }
 
 

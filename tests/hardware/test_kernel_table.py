@@ -208,7 +208,11 @@ def test_what_cannot_be_fitted_is_refused():
         KernelTable.fit(measured, 0.0, networks[:2], times[:2], **CONDITIONS)
     with pytest.raises(CostError, match="no positive number"):
         KernelTable.fit(measured, 0.0, networks[:3], [1.0, float("nan"), 2.0], **CONDITIONS)
+    with pytest.raises(CostError, match="no longer than an inference without any kernel"):
+        KernelTable.fit(measured, 5.0, networks[:3], [1.0, 2.0, 3.0], **CONDITIONS)
     table, networks, _ = fitted()
+    with pytest.raises(CostError, match="learn the device for it"):
+        table.predict_networks([], space="autofas")
     with pytest.raises(CostError, match=r"level 0\.7"):
         table.predict(networks, level=0.7)
 
@@ -231,7 +235,8 @@ def test_a_profile_survives_its_file(tmp_path):
         ("format", 2), ("quantities", ["macs"]), ("kernels", [["a", "b", [1.0], 2.0]]), ("kernels", {"a": 1}),
         ("kernels", [["a", "b", [float("inf")] * 12, 2.0]]), ("kernels", [["a", "b", [1.0] * 12, -2.0]]),
         ("factor", 0), ("factor", "fast"), ("overhead_us", -1), ("interval_quantiles", {"0.9": None}),
-        ("threads", None), ("runtime", "os.path"), ("runtime", ["litert"]),
+        ("threads", None), ("runtime", "os.path"), ("runtime", ["litert"]), ("threads", -3), ("dtype", "nope"),
+        ("kernels", [["a", "b", [1e300] * 12, 2.0]]),
     ],
 )  # fmt: skip
 def test_a_damaged_profile_is_named(key, value, tmp_path):
@@ -324,3 +329,46 @@ def test_a_network_is_left_as_it_was(tmp_path):
     assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(CostError, match="has no int8"):
         kernel_table.exported(model, SIZE, "ncnn", "int8", tmp_path)
+
+
+def test_a_small_space_keeps_held_out_networks_apart(tmp_path, monkeypatch):
+    """Of so few networks none is both calibrating and judging."""
+    few = learn.draw("pta", SMALL, 8, 0)
+    monkeypatch.setattr(learn, "draw_mixed", lambda *arguments: few)
+    out = tmp_path / "p.json"
+    learn.main("pta", out=str(out), rounds=1)
+    profile = json.loads(out.read_text())
+    assert profile["networks"] == 6 and profile["accuracy"]["method"] == "2 held-out networks"
+    with pytest.raises(CostError, match="threads"):
+        learn.main("pta", out=str(out), threads=0)
+
+
+def test_a_damaged_litert_file_ends_in_one_line(tmp_path):
+    """Random bytes of a file changed: its kernels, or a clear error."""
+    name, path = "litert", get_runtime("litert").export(network(), SIZE, tmp_path / "network.tflite")
+    random, content = np.random.default_rng(0), path.read_bytes()
+    for number in range(150):
+        damaged = bytearray(content)
+        for position in random.integers(0, len(content), 3):
+            damaged[position] = random.integers(0, 256)
+        (tmp_path / "damaged.tflite").write_bytes(damaged)
+        try:
+            kernel_runtime(name).kernels(tmp_path / "damaged.tflite")
+        except CostError as error:
+            assert "damaged.tflite" in str(error), number
+
+
+def test_transposes_of_a_square_map_are_different_kernels(tmp_path):
+    class Turned(nn.Module):
+        def __init__(self, order):
+            super().__init__()
+            self.order = order
+
+        def forward(self, x):
+            return x.reshape(8, 8, 8).permute(self.order) * 2
+
+    runtime, keys = kernel_runtime("litert"), []
+    for order in ((0, 2, 1), (2, 1, 0)):
+        path = runtime.export(Turned(order), (8, 8, 8), tmp_path / "network.tflite")
+        keys.append({one.key for one in runtime.kernels(path) if one.kind == "TRANSPOSE"})
+    assert keys[0] != keys[1]

@@ -9,6 +9,7 @@ The convolutions follow DARTS (Liu et al., ICLR 2019): ReLU, convolution, batch 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -115,3 +116,56 @@ def sep_conv_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
 @register_operation("sep_conv_5x5")
 def sep_conv_5x5(channels: int, stride: int, affine: bool) -> nn.Module:
     return SeparableConv(channels, 5, stride, affine)
+
+
+class DepthwiseSeparable(nn.Sequential):
+    """ReLU, then for each kernel a depthwise and a pointwise convolution, then one batch norm (ASFD, section 3.2).
+
+    Args:
+        kernels: height and width of each kernel in turn; a pointwise convolution alone is ``(1, 1)``.
+        dilation: of all of them.
+    """
+
+    def __init__(
+        self, channels: int, stride: int, affine: bool, kernels: Sequence[tuple[int, int]], dilation: int = 1
+    ) -> None:
+        layers: list[nn.Module] = [nn.ReLU()]
+        for index, kernel in enumerate(kernels):
+            step = stride if index == 0 else 1
+            if kernel != (1, 1):
+                padding = tuple(side // 2 * dilation for side in kernel)
+                options = {"padding": padding, "dilation": dilation, "groups": channels, "bias": False}
+                layers.append(nn.Conv2d(channels, channels, kernel, step, **options))
+                step = 1
+            layers.append(nn.Conv2d(channels, channels, 1, step, bias=False))
+        super().__init__(*layers, nn.BatchNorm2d(channels, affine=affine))
+
+
+# name: kernels (height, width) in turn, and dilation: S_FPN and S_CPM of ASFD, section 3.2
+DEPTHWISE_SEPARABLE: dict[str, tuple[list[tuple[int, int]], int]] = {
+    "conv_1x1": ([(1, 1)], 1),
+    "dw_conv_3x3": ([(3, 3)], 1),
+    "dw_conv_5x5": ([(5, 5)], 1),
+    "dw_conv_1x3": ([(1, 3)], 1),
+    "dw_conv_3x1": ([(3, 1)], 1),
+    "dw_conv_1x3_3x1": ([(1, 3), (3, 1)], 1),
+    "dw_conv_1x5": ([(1, 5)], 1),
+    "dw_conv_5x1": ([(5, 1)], 1),
+    "dw_conv_1x5_5x1": ([(1, 5), (5, 1)], 1),
+    "dil_conv_3x3_r2": ([(3, 3)], 2),
+    "dil_conv_3x3_r3": ([(3, 3)], 3),
+    "dil_conv_5x5_r2": ([(5, 5)], 2),
+}
+
+
+def _depthwise_separable(name: str) -> OperationFactory:
+    kernels, dilation = DEPTHWISE_SEPARABLE[name]
+
+    def build(channels: int, stride: int, affine: bool) -> nn.Module:
+        return DepthwiseSeparable(channels, stride, affine, kernels, dilation)
+
+    return build
+
+
+for _name in DEPTHWISE_SEPARABLE:
+    register_operation(_name)(_depthwise_separable(_name))

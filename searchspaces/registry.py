@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from nni.nas.nn.pytorch import ModelSpace
 
 # modules that register the shipped spaces, imported when a space is first asked for
-SHIPPED = {"autofas": "searchspaces.autofas", "pta": "searchspaces.pta"}
+SHIPPED = {
+    "autofas": "searchspaces.autofas",
+    "pta": "searchspaces.pta",
+    "autofem-fpn": "searchspaces.asfd",
+    "autofem-cpm": "searchspaces.asfd",
+    "asfd": "searchspaces.asfd",
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def list_spaces(pattern: str = "*") -> list[str]:
     """Names of the known spaces that match a shell pattern.
 
     >>> list_spaces("auto*")
-    ['autofas']
+    ['autofas', 'autofem-cpm', 'autofem-fpn']
     """
     return [name for name in sorted({*SHIPPED, *SPACES}) if fnmatch(name, pattern)]
 

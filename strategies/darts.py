@@ -12,6 +12,7 @@ from typing import Any, Literal
 import nni.nas.strategy
 from torch import nn
 
+from .autofem import MixedPyramid, MixedTree
 from .bilevel import BilevelModule
 from .branches import MixedBlock
 from .collapse import CollapseGuard
@@ -69,12 +70,16 @@ class DARTS(nni.nas.strategy.DARTS):
         }
 
     def default_mutation_hooks(self) -> list[Any]:
-        """Our cell and block first; NNI's hooks stay for layer choices and input choices."""
+        """Our modules first; NNI's hooks stay for layer choices and input choices."""
 
-        def mixed_cell(module: nn.Module, name: str, memo: dict[str, Any], kwargs: dict[str, Any]) -> Any:
-            return MixedCell.mutate(module, name, memo, {**kwargs, **self.mixed_options})
+        def mixed(module: nn.Module, name: str, memo: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+            for supermodule in (MixedCell, MixedPyramid, MixedTree):
+                found = supermodule.mutate(module, name, memo, self.mixed_options)
+                if found is not None:
+                    return found
+            return None
 
-        return [mixed_cell, MixedBlock.mutate, *super().default_mutation_hooks()]
+        return [mixed, MixedBlock.mutate, *super().default_mutation_hooks()]
 
     def configure_oneshot_module(self, training_module: Any) -> BilevelModule:
         return BilevelModule(training_module, **self.module_options)

@@ -10,19 +10,21 @@ from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from numpy.random import RandomState
 from torch import Tensor, nn
 
+from searchspaces.autofem import MutablePyramid, MutableTree
 from searchspaces.cells import Cell, CellShape, MutableCell, chosen_edges, edges
 from searchspaces.errors import ConfigError
 from searchspaces.operations import OPERATIONS
 from searchspaces.pta import MutableBlock
 from searchspaces.sampling import random_choices
 
-from .stand_in import StandIn
+from .sampled_autofem import SampledPyramid, SampledTree
+from .stand_in import SampledStandIn
 
 Accepts = Callable[[Mapping[str, Any]], bool]
 DRAWS = 1000  # random points before a search for one that is accepted is given up
 
 
-class SampledCell(StandIn):
+class SampledCell(SampledStandIn):
     """A cell with the weights of every operation on every edge, of which the sampled ones run.
 
     ``(N, C0, H, W), (N, C1, H, W) -> (N, nodes * C, H', W')``. ``none`` is never derived, so it is never sampled.
@@ -38,28 +40,11 @@ class SampledCell(StandIn):
                     stride = self.frame.stride(source)
                     module = OPERATIONS[operation](self.frame.channels, stride, cell.shape.get("affine", True))
                     self.weights[f"{source}_{target}_{operation}"] = module
-        self._wiring: list[tuple[int, int, str]] | None = None
 
     def forward(self, before: Tensor, previous: Tensor) -> Tensor:
-        if self._wiring is None:
-            raise RuntimeError("No path has been sampled yet: call run_path first.")
-        operations = [self.weights[f"{source}_{target}_{name}"] for source, target, name in self._wiring]
-        return self.frame.run(self._wiring, operations, before, previous)
-
-    # ---- the protocol of NNI's supernet modules
-
-    def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
-        """Take the path that ``memo`` holds, or draw one."""
-        labels = self._declared[0].simplify()
-        own = {label: memo.get(label, mutable.random(dict(memo))) for label, mutable in labels.items()}
-        self._wiring = list(chosen_edges(own, self.frame.name, self.frame.nodes))
-        return own
-
-    def export(self, memo: dict[str, Any]) -> dict[str, Any]:
-        return {} if all(label in memo for label in self._declared[0].simplify()) else self.resample(memo)
-
-    def export_probs(self, memo: dict[str, Any]) -> dict[str, Any]:
-        return {}
+        wiring = list(chosen_edges(self.path, self.frame.name, self.frame.nodes))
+        operations = [self.weights[f"{source}_{target}_{name}"] for source, target, name in wiring]
+        return self.frame.run(wiring, operations, before, previous)
 
     def freeze(self, sample: dict[str, Any]) -> Cell:
         """The chosen cell with the weights that it has here."""
@@ -71,12 +56,16 @@ class SampledCell(StandIn):
 
     @classmethod
     def mutate(cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: Mapping[str, Any]) -> Any:
-        """NNI's hook: cells become sampled ones, blocks that switch by themselves stay as they are."""
-        if isinstance(module, MutableCell):
-            return cls(module)
+        """NNI's hook: cells, pyramids and trees become sampled ones, blocks that switch by themselves stay."""
+        for declared, sampled in SAMPLED.items():
+            if isinstance(module, declared):
+                return sampled(module)
         if isinstance(module, MutableBlock):
             return None, True  # nothing to replace, and no later hook is asked
         return None
+
+
+SAMPLED: dict[type, Any] = {MutableCell: SampledCell, MutablePyramid: SampledPyramid, MutableTree: SampledTree}
 
 
 def run_path(supernet: nn.Module, choices: Mapping[str, Any]) -> None:

@@ -28,3 +28,31 @@ class StandIn(BaseSuperNetModule):
 
     def freeze(self, sample: dict[str, Any]) -> Any:
         return self._declared[0].freeze(sample)
+
+
+class SampledStandIn(StandIn):
+    """A stand-in that holds the weights of every candidate and runs a sampled path of them.
+
+    Attributes:
+        path: choices by label; those of a whole sample.
+    """
+
+    _path: dict[str, Any] | None = None
+
+    @property
+    def path(self) -> dict[str, Any]:
+        if self._path is None:
+            raise RuntimeError("No path has been sampled yet: call run_path first.")
+        return self._path
+
+    def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
+        """Take the path that ``memo`` holds, or draw one."""
+        labels = self._declared[0].simplify()
+        self._path = {label: memo.get(label, mutable.random(dict(memo))) for label, mutable in labels.items()}
+        return dict(self._path)
+
+    def export(self, memo: dict[str, Any]) -> dict[str, Any]:
+        return {} if all(label in memo for label in self._declared[0].simplify()) else self.resample(memo)
+
+    def export_probs(self, memo: dict[str, Any]) -> dict[str, Any]:
+        return {}

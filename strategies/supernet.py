@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from searchspaces.cells import EDGES_KEPT, INPUTS, CellShape, MutableCell, edges
 from searchspaces.errors import ConfigError
-from searchspaces.operations import OPERATIONS
+from searchspaces.operations import OPERATIONS, Zero
 
 from .stand_in import StandIn
 
@@ -73,6 +73,7 @@ class MixedEdge(nn.Module):
 
     def __init__(self, operations: Sequence[str], channels: int, stride: int) -> None:
         super().__init__()
+        self.stride = stride
         self.computed = [index for index, operation in enumerate(operations) if operation != "none"]
         self.operations = nn.ModuleList(self._build(operations[index], channels, stride) for index in self.computed)
 
@@ -80,6 +81,12 @@ class MixedEdge(nn.Module):
     def _build(operation: str, channels: int, stride: int) -> nn.Module:
         module = OPERATIONS[operation](channels, stride, affine=False)
         return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False)) if "pool" in operation else module
+
+    def one(self, x: Tensor, index: int) -> Tensor:
+        """The result of a single candidate; nothing else is computed."""
+        if index in self.computed:
+            return self.operations[self.computed.index(index)](x)
+        return Zero(self.stride)(x)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         first, *rest = zip(self.computed, self.operations, strict=True)
@@ -105,11 +112,19 @@ class PartialEdge(nn.Module):
         self.parts, self.stride, self.sampled = partial_channels, stride, channels // partial_channels
         self.mixed = MixedEdge(operations, self.sampled, stride)
 
+    def one(self, x: Tensor, index: int) -> Tensor:
+        """The result with a single candidate on the sampled channels."""
+        return self._beside(x, self.mixed.one(x[:, : self.sampled], index))
+
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        return self._beside(x, self.mixed(x[:, : self.sampled], weights))
+
+    def _beside(self, x: Tensor, changed: Tensor) -> Tensor:
+        """The channels that operations have seen and those that pass by, shuffled."""
         rest = x[:, self.sampled :]
         if self.stride == 2:
             rest = F.max_pool2d(rest, 2, 2, ceil_mode=True)
-        return channel_shuffle(torch.cat([self.mixed(x[:, : self.sampled], weights), rest], dim=1), self.parts)
+        return channel_shuffle(torch.cat([changed, rest], dim=1), self.parts)
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
@@ -119,6 +134,20 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """
     last = x.permute(0, 2, 3, 1)
     return last.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
+
+
+def build_edge(operations: Sequence[str], channels: int, stride: int, partial_channels: int) -> nn.Module:
+    """An edge whose operations see all channels, or 1/K of them: ``x, weights (operations,) -> (N, C, H', W')``."""
+    if partial_channels > 1:
+        return PartialEdge(operations, channels, stride, partial_channels)
+    return MixedEdge(operations, channels, stride)
+
+
+def shared_parameter(memo: dict[str, Any], key: str, shape: tuple[int, ...]) -> nn.Parameter:
+    """A fresh architecture parameter, or the one that another module has made under the same name."""
+    if key not in memo:
+        memo[key] = nn.Parameter(INITIAL_SCALE * torch.randn(shape))
+    return memo[key]
 
 
 class MixedCell(StandIn):
@@ -136,22 +165,13 @@ class MixedCell(StandIn):
         self.name, self.candidates = cell.name, cell.candidates
         self.frame = CellShape(cell.name, *cell.widths, **{**cell.shape, "affine": False})
         self.nodes, self.pairs = self.frame.nodes, edges(self.frame.nodes)
-        self.mixed_edges = nn.ModuleList(self._edge(source, partial_channels) for source, _ in self.pairs)
+        self.mixed_edges = nn.ModuleList(
+            build_edge(self.candidates, self.frame.channels, self.frame.stride(source), partial_channels)
+            for source, _ in self.pairs
+        )
         shape = (len(self.pairs), len(self.candidates))
-        self.alpha = self._shared(memo, "alpha", shape)
-        self.beta = self._shared(memo, "beta", shape[:1]) if edge_normalisation else None
-
-    def _edge(self, source: int, partial_channels: int) -> nn.Module:
-        channels, stride = self.frame.channels, self.frame.stride(source)
-        if partial_channels > 1:
-            return PartialEdge(self.candidates, channels, stride, partial_channels)
-        return MixedEdge(self.candidates, channels, stride)
-
-    def _shared(self, memo: dict[str, Any], kind: str, shape: tuple[int, ...]) -> nn.Parameter:
-        key = f"{kind}/{self.name}"
-        if key not in memo:
-            memo[key] = nn.Parameter(INITIAL_SCALE * torch.randn(shape))
-        return memo[key]
+        self.alpha = shared_parameter(memo, f"alpha/{self.name}", shape)
+        self.beta = shared_parameter(memo, f"beta/{self.name}", shape[:1]) if edge_normalisation else None
 
     def forward(self, before: Tensor, previous: Tensor) -> Tensor:
         probabilities, edge_weights = self.probabilities(), self.edge_weights()

@@ -35,13 +35,13 @@ def measure(nodes: int, width: int, side: int, batch: int, partial_channels: int
     """Bytes of PC-DARTS and of the sampled path (median of some samples) on one level's tree."""
     import torch
 
-    from searchspaces.autofem import MutableTree
+    from searchspaces import build_space
     from strategies.autofem import MixedTree
     from strategies.gumbel import GumbelTree
 
     torch.manual_seed(0)
     x = torch.randn(batch, width, side, side)
-    tree = MutableTree("cpm_5", width, nodes, nodes)
+    tree = build_space("autofem-cpm", backbone="mobilenet_0.25", width=width, nodes=nodes).trees[0]
     graph = saved_bytes(MixedTree(tree, {}, partial_channels), x)
     sampled = GumbelTree(tree, {}, "edges", partial_channels)
     path = statistics.median(saved_bytes(sampled, x) for _ in range(samples))
@@ -76,9 +76,7 @@ def main(
     print("nodes   PC-DARTS      single path   ratio   edges' ratio (n + 1) / 2")
     for row in rows:
         mib = [row[key] / 2**20 for key in ("pc_darts", "single_path")]
-        print(
-            f"{row['nodes']:5d}   {mib[0]:7.2f} MiB   {mib[1]:7.2f} MiB   {row['ratio']:5.2f}   {row['edges']:5.2f}"
-        )
+        print(f"{row['nodes']:5d}   {mib[0]:7.2f} MiB   {mib[1]:7.2f} MiB   {row['ratio']:5.2f}   {row['edges']:5.2f}")
 
 
 if __name__ == "__main__":

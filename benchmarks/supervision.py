@@ -72,7 +72,7 @@ def _train(chosen: Any, supervision: str, seed: int, defaults: Any, options: dic
     from evaluators.tasks import build_task
     from evaluators.train import fit
 
-    task = build_task(chosen.input_size[-1], {**options, "supervision": supervision})
+    task = build_task(chosen.model_space(), {**options, "supervision": supervision})
     schedule = WeightSchedule(
         epochs or defaults.train_epochs,
         defaults.train_batch,

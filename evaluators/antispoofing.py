@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from searchspaces.errors import ConfigError
 
-from .datasets.base import FaceData
+from .augmentation import find_augmentation
+from .batches import check_size, judging_loader, training_loader
+from .datasets.base import FaceData, Split
 from .losses import binary_loss, cross_entropy_loss, pixel_wise_binary_loss
-from .metrics import Metric, equal_error_threshold, metrics_with_intervals
+from .metrics import (
+    Metric,
+    area_under_curve,
+    equal_error_rate,
+    equal_error_threshold,
+    metrics_with_intervals,
+    percent_of,
+)
 from .task import Task
 
 LOSSES = {"pixel": pixel_wise_binary_loss, "binary": binary_loss, "cross_entropy": cross_entropy_loss}
@@ -29,6 +43,7 @@ class AntiSpoofing(Task):
     """
 
     name = "antispoofing"
+    objective = "auc"
 
     def __init__(
         self,
@@ -37,18 +52,27 @@ class AntiSpoofing(Task):
         supervision: Literal["pixel", "binary", "cross_entropy"] = "pixel",
         augmentation: str = "crop",
     ) -> None:
-        super().__init__(data, image_size, augmentation)
+        check_size(data.image_size, image_size, data.name)
+        find_augmentation(augmentation)
+        self.data, self.image_size, self.augmentation = data, image_size, augmentation
         if supervision not in LOSSES:
             raise ConfigError(f"supervision is {supervision!r}; expected {' or '.join(LOSSES)}.")
         self.supervision = supervision
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The loss of a batch, and the share of it that is right."""
+        return {"loss": self.loss(outputs, targets), "accuracy": self.accuracy(outputs.detach(), targets)}
+
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The scalar that training lowers."""
         self._check(outputs)
         return LOSSES[self.supervision](outputs, labels)
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """How live a picture looks, 0 to 1: the mean of the map of probabilities; with binary supervision the
-        probability of the mean logit, which is what that loss trains; with cross-entropy the softmax of live."""
+        """How live each picture looks, ``(N,)`` from 0 to 1.
+
+        The mean of the map of probabilities; with binary supervision the probability of the mean logit, which is what
+        that loss trains; with cross-entropy the softmax of live."""
         self._check(outputs)
         if self.supervision == "cross_entropy":
             return outputs.softmax(dim=1)[:, 1]
@@ -74,8 +98,44 @@ class AntiSpoofing(Task):
             f"{tuple(outputs.shape)}: {advice}choose a space whose networks give {expected}."
         )
 
+    def check(self, network: nn.Module) -> None:
+        pictures = torch.zeros(2, 3, self.image_size, self.image_size)
+        with torch.no_grad():
+            self.loss(network(pictures), torch.tensor([0.0, 1.0]))
+
     def accuracy(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Share of a batch that is right, to follow a search; a scalar."""
         return ((self.scores(outputs) >= 0.5) == (labels >= 0.5)).float().mean()
+
+    def loader(self, split: Split, batch_size: int, seed: int) -> DataLoader:
+        return training_loader(split, self.image_size, batch_size, seed, self.workers, self.augmentation)
+
+    @torch.no_grad()
+    def predict(self, network: nn.Module, split: Split, batch_size: int = 32) -> Tensor:
+        """Raw outputs of all pictures of a split in their order, on the CPU; the network's mode is restored."""
+        was_training, device = network.training, next(network.parameters()).device
+        network.eval().to(memory_format=torch.channels_last)  # the layout of `normalise`: same rounding in any process
+        outputs = []
+        for batch in judging_loader(split, self.image_size, batch_size, self.workers):
+            outputs.append(network(batch.to(device)).float().cpu())
+        network.train(was_training)
+        return torch.cat(outputs)
+
+    def figures(self, outputs: Tensor, split: Split) -> dict[str, float]:
+        """``loss``, ``eer`` and ``auc``."""
+        scores = self.scores(outputs).double().numpy()
+        return {
+            "loss": self.loss(outputs, torch.from_numpy(split.labels)).item(),
+            "eer": equal_error_rate(scores, split.labels),
+            "auc": area_under_curve(scores, split.labels),
+        }
+
+    def split_scores(self, network: nn.Module, split: Split) -> NDArray[np.float64]:
+        """Scores of all pictures of a split, ``(N,)``."""
+        return self.scores(self.predict(network, split)).double().numpy()
+
+    def headline(self, metrics: Mapping[str, Mapping[str, float | None]]) -> str:
+        return f"{percent_of('ACER', metrics['acer'])}, new people"
 
     def metrics(self, network: nn.Module, split: str = "test", val_outputs: Tensor | None = None) -> dict[str, Metric]:
         """Error rates on a split, at the threshold of equal errors on the validation split."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,20 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
         """Called before the checkpoint is written; subclasses keep what the epoch has brought."""
 
 
-def best_epoch(rows: Sequence[Mapping[str, Any]]) -> int:
-    """The epoch with the lowest validation EER, of several the one with the lowest loss.
+def lowest_error(row: Mapping[str, Any]) -> tuple[float, ...]:
+    """Sort key of an epoch: its validation EER, of equal ones the loss."""
+    return row["val_eer"], row["val_loss"]
+
+
+def best_epoch(
+    rows: Sequence[Mapping[str, Any]], rank: Callable[[Mapping[str, Any]], tuple[float, ...]] = lowest_error
+) -> int:
+    """The epoch of the lowest rank: by default the lowest validation EER, of several the one with the lowest loss.
 
     >>> best_epoch([{"epoch": 0, "val_eer": 0.1, "val_loss": 2.0}, {"epoch": 1, "val_eer": 0.1, "val_loss": 1.0}])
     1
     """
-    return min(rows, key=lambda row: (row["val_eer"], row["val_loss"]))["epoch"]
+    return min(rows, key=rank)["epoch"]
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:

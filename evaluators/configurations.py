@@ -13,7 +13,6 @@ from hardware.norms import averaging, restore, statistics
 
 from .batches import judging_loader
 from .datasets.base import Split
-from .metrics import Metric
 from .task import Task
 
 Judgement = dict[str, Any]
@@ -80,10 +79,3 @@ def judge_configurations(
 def best_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The row with the lowest validation EER; of equal ones the one with the fewest ``mac``."""
     return min(rows, key=lambda row: (row["val"]["eer"], row["mac"]))
-
-
-def acer_of(metrics: dict[str, Metric]) -> str:
-    """An ACER with its interval, for a progress line."""
-    acer = metrics["acer"]
-    value, low, high = (100 * (acer[bound] or 0) for bound in ("value", "low", "high"))
-    return f"ACER {value:.1f} % (95 % interval {low:.1f} to {high:.1f})"

@@ -135,6 +135,16 @@ def metrics_with_intervals(
     return result
 
 
+def percent_of(name: str, metric: Mapping[str, float | None]) -> str:
+    """A metric with its interval, for a progress line.
+
+    >>> percent_of("ACER", {"value": 0.125, "low": 0.05, "high": 0.2})
+    'ACER 12.5 % (95 % interval 5.0 to 20.0)'
+    """
+    value, low, high = (100 * (metric[bound] or 0) for bound in ("value", "low", "high"))
+    return f"{name} {value:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+
+
 def swap_error_names(row: Mapping[str, float]) -> dict[str, float]:
     """A row of the PTA paper's Table 3 under ISO's names: ``apcer`` and ``bpcer`` change places, the rest stays.
 

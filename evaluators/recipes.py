@@ -14,6 +14,7 @@ class Recipe:
     """Hyper-parameters of a search and of the training of its result.
 
     Attributes:
+        data: the data set.
         people: how many people a data set of portraits shows; None for its default. Other data sets show everybody.
         search_space: options of the space during the search.
         train_space: options of the space for the network that is trained, on top of those of the search.
@@ -28,15 +29,17 @@ class Recipe:
         train_learning_rate: its learning rate at the start of the cosine.
         weight_decay: of the weights, in the search and in the training.
         optimizer: of the weights, sgd or adam.
-        decay: of the learning rate of the weights, cosine or constant.
+        decay: of the learning rate of the weights, cosine, constant or steps.
+        warmup_steps: steps at the start of a training over which the learning rate of the weights rises.
         gradient_clip: largest norm of the weights' gradient; None for no limit.
         keep: the epoch whose weights are the result, last or best on the validation split.
-        supervision: what the task's loss compares, see `antispoofing.AntiSpoofing`.
+        supervision: what the task's loss compares, see `antispoofing.AntiSpoofing`; drmc for detectors.
         augmentation: of training pictures.
         candidate_epochs: epochs that random search trains a candidate for.
     """
 
     people: int | None
+    data: str = "portraits"
     search_space: dict[str, Any] = field(default_factory=dict)
     train_space: dict[str, Any] = field(default_factory=dict)
     search_epochs: int = 40
@@ -50,7 +53,8 @@ class Recipe:
     train_learning_rate: float = 0.05
     weight_decay: float = 1e-4
     optimizer: Literal["sgd", "adam"] = "sgd"
-    decay: Literal["cosine", "constant"] = "cosine"
+    decay: Literal["cosine", "constant", "steps"] = "cosine"
+    warmup_steps: int = 0
     gradient_clip: float | None = 5.0
     keep: Literal["last", "best"] = "last"
     supervision: str = "pixel"
@@ -76,7 +80,53 @@ PTA_PAPER = Recipe(
     augmentation="colour",
 )
 
+DETECTORS = ("autofem-fpn", "autofem-cpm", "asfd")
+# section 4.1 of the ASFD paper; the search's batch, learning rate and split are not given there
+ASFD_PAPER = Recipe(
+    people=None,
+    data="scenes",
+    search_epochs=50,
+    search_batch=48,
+    warmup_epochs=20,
+    search_learning_rate=0.015,
+    arc_learning_rate=1e-2,
+    arc_weight_decay=5e-4,
+    train_epochs=50,
+    train_batch=48,
+    train_learning_rate=0.015,
+    weight_decay=5e-4,
+    decay="steps",
+    warmup_steps=500,
+    gradient_clip=None,
+    supervision="drmc",
+    augmentation="dsfd",
+)
+ASFD_QUICK = replace(
+    ASFD_PAPER,
+    search_space={
+        "backbone": "mobilenet_0.25",
+        "width": 32,
+        "nodes": 4,
+        "head_layers": 1,
+        "lowest_level": 3,
+        "image_size": 256,
+    },
+    search_epochs=8,
+    search_batch=8,
+    warmup_epochs=2,
+    search_learning_rate=0.02,
+    arc_learning_rate=5e-2,
+    train_epochs=30,
+    train_batch=8,
+    train_learning_rate=0.02,
+    decay="cosine",
+    warmup_steps=100,
+    gradient_clip=10.0,
+    candidate_epochs=4,
+)
+
 RECIPES: dict[str, dict[str, Recipe]] = {
+    **{space: {"paper": ASFD_PAPER, "quick": ASFD_QUICK} for space in DETECTORS},
     "autofas": {
         # section 3.3 of the paper; the retraining and the candidates' epochs are not given there
         "paper": Recipe(people=None),
@@ -116,8 +166,8 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 GENERAL = {name: replace(recipe, search_space={}, train_space={}) for name, recipe in RECIPES["autofas"].items()}
 
 
-def find_recipe(space: str, name: str, data: str = "portraits") -> Recipe:
-    """The recipe called ``name`` for a space and a data set.
+def find_recipe(space: str, name: str, data: str | None = None) -> Recipe:
+    """The recipe called ``name`` for a space and a data set, by default the recipe's own.
 
     Raises:
         UnknownNameError: with the nearest name.
@@ -125,13 +175,29 @@ def find_recipe(space: str, name: str, data: str = "portraits") -> Recipe:
     recipes = RECIPES.get(space, GENERAL)
     if name not in recipes:
         raise UnknownNameError("recipe", name, recipes)
-    return recipes[name] if data.startswith("portraits") else replace(recipes[name], people=None)
+    data = data or recipes[name].data
+    return replace(recipes[name], data=data, **({} if data.startswith("portraits") else {"people": None}))
 
 
 # what the space's paper gives (Auto-FAS in section 3.3, PTA in section 4); other values of the recipe "paper" are ours
 WEIGHT_TRAINING = ("search_epochs", "search_batch", "search_learning_rate", "optimizer", "supervision", "augmentation")
 PTA_TRAINING = (*WEIGHT_TRAINING, "keep")
+ASFD_TRAINING = (
+    "search_epochs",
+    "warmup_epochs",
+    "arc_learning_rate",
+    "arc_weight_decay",
+    "train_epochs",
+    "train_batch",
+    "train_learning_rate",
+    "weight_decay",
+    "optimizer",
+    "decay",
+    "warmup_steps",
+    "supervision",
+)
 GIVEN_BY_PAPER = {
+    **dict.fromkeys(DETECTORS, ASFD_TRAINING),
     "autofas": (*WEIGHT_TRAINING[:5], "arc_learning_rate", "arc_weight_decay", "weight_decay"),
     "pta": PTA_TRAINING,
 }

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from nni.nas.evaluator.pytorch import Lightning, LightningModule, Trainer
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .augmentation import find_augmentation
-from .batches import check_size, judging_loader, training_loader
-from .datasets.base import FaceData, Split
-from .metrics import area_under_curve, equal_error_rate
+from .checkpoint import lowest_error
 
 
 @dataclass(frozen=True)
@@ -25,8 +21,10 @@ class WeightSchedule:
 
     By default SGD with momentum, the learning rate falling along a cosine to zero, as in section 3.3 of the Auto-FAS
     paper; ``adam`` has no use for ``momentum`` (its own betas are torch's), and ``constant`` keeps the learning rate.
-    ``keep`` says which epoch's weights are the result of a training: the last one's, or those of the lowest validation
-    EER (of several, the lowest loss), as the PTA paper does.
+    ``steps`` divides it by 10 after half and after 80 % of the epochs, as the ASFD paper does (25 and 40 of 50), and
+    ``warmup_steps`` raises it linearly from `WARMUP_START` over so many steps. ``keep`` says which epoch's weights are
+    the result of a training: the last one's, or the best on the validation split (see `Task.rank`), as the PTA paper
+    does.
     """
 
     epochs: int
@@ -36,64 +34,92 @@ class WeightSchedule:
     weight_decay: float = 1e-4
     gradient_clip: float | None = 5.0
     optimizer: Literal["sgd", "adam"] = "sgd"
-    decay: Literal["cosine", "constant"] = "cosine"
+    decay: Literal["cosine", "constant", "steps"] = "cosine"
     keep: Literal["last", "best"] = "last"
+    warmup_steps: int = 0
+
+
+WARMUP_START = 1e-6  # learning rate of the first step; ASFD, section 4.1
+STEPS = (0.5, 0.8)  # parts of the epochs after which the learning rate falls
 
 
 class Task(ABC):
     """A task over a data set. Subclasses say what is learnt and how it is judged.
 
-    The network's part is fixed: it takes pictures ``(N, 3, S, S)`` in [-1, 1]. A subclass defines `loss`, `scores`
-    and `metrics`, which are called with the network's raw outputs, on any device, in any order; none may change state.
+    The network's part is fixed: it takes pictures ``(N, 3, S, S)`` in [-1, 1]. None of the methods may change state.
+
+    Attributes:
+        data: with ``name``, ``card`` and ``splits``: train, val and test, of which the first has ``halves(seed)``.
+        image_size: side of a training picture.
+        objective: the figure (see `figures`) that a search maximises.
+        workers: processes that read pictures; see `batches.reading_workers`.
     """
 
     name: str
-
-    workers: int | None = None  # processes that read pictures; see `batches.reading_workers`
-
-    def __init__(self, data: FaceData, image_size: int, augmentation: str = "crop") -> None:
-        check_size(data.image_size, image_size, data.name)
-        find_augmentation(augmentation)
-        self.data, self.image_size, self.augmentation = data, image_size, augmentation
+    objective: str
+    data: Any
+    image_size: int
+    workers: int | None = None
 
     @abstractmethod
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The scalar that training lowers."""
+    def losses(self, outputs: Tensor, targets: Any) -> dict[str, Tensor]:
+        """``loss``, the scalar that training lowers, and other scalars to follow a training by."""
 
     @abstractmethod
-    def scores(self, outputs: Tensor) -> Tensor:
-        """One number a picture, ``(N,)``."""
+    def loader(self, split: Any, batch_size: int, seed: int) -> DataLoader:
+        """Augmented batches of a split: pictures and targets."""
 
     @abstractmethod
-    def accuracy(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Share of a batch that is right, to follow a search; a scalar."""
+    def predict(self, network: nn.Module, split: Any, batch_size: int = 32) -> Any:
+        """What a network says of all pictures of a split in their order; the network's mode is restored."""
+
+    @abstractmethod
+    def figures(self, outputs: Any, split: Any) -> dict[str, float]:
+        """``loss``, `objective` and others of what `predict` gave, without intervals: to follow a training."""
 
     @abstractmethod
     def metrics(
-        self, network: nn.Module, split: str = "test", val_outputs: Tensor | None = None
+        self, network: nn.Module, split: str = "test", val_outputs: Any = None
     ) -> dict[str, dict[str, float | None]]:
         """Metrics with intervals of a trained network on a split.
 
         Args:
-            val_outputs: raw outputs on the validation split, if they are there already: it decides the threshold.
+            val_outputs: what `predict` gives of the validation split, if it is there already.
         """
+
+    @abstractmethod
+    def headline(self, metrics: Mapping[str, Mapping[str, float | None]]) -> str:
+        """The metric that counts, with its interval, for a progress line."""
+
+    @abstractmethod
+    def check(self, network: nn.Module) -> None:
+        """Refuse a network whose outputs this task cannot judge.
+
+        Raises:
+            ConfigError: naming the outputs.
+        """
+
+    # ---- what subclasses may change
+
+    def prepare(self, network: nn.Module) -> None:  # noqa: B027  most tasks have nothing to do here
+        """Called with a new network or supernet before it is trained, for weights that come from elsewhere."""
+
+    def rank(self, row: Mapping[str, Any]) -> tuple[float, ...]:
+        """Sort key of an epoch by its figures on the validation split, ``val_...``; the lowest is the best."""
+        return lowest_error(row)
 
     # ---- what all tasks share
 
-    def search_halves(self, seed: int) -> tuple[Split, Split]:
+    def search_halves(self, seed: int) -> tuple[Any, Any]:
         """The training split in two halves with no person in both: for the weights, and for the architecture."""
         return self.data.splits["train"].halves(seed)
-
-    def loader(self, split: Split, batch_size: int, seed: int) -> DataLoader:
-        """Augmented batches of a split."""
-        return training_loader(split, self.image_size, batch_size, seed, self.workers, self.augmentation)
 
     def module(self, schedule: WeightSchedule) -> TaskModule:
         """The LightningModule that trains a network for this task."""
         return TaskModule(self, schedule)
 
     def search_evaluator(
-        self, schedule: WeightSchedule, seed: int, halves: tuple[Split, Split] | None = None, **trainer_options: Any
+        self, schedule: WeightSchedule, seed: int, halves: tuple[Any, Any] | None = None, **trainer_options: Any
     ) -> Lightning:
         """The evaluator of a one-shot search, for ``NasExperiment(space, evaluator, strategy)``.
 
@@ -110,33 +136,9 @@ class Task(ABC):
             val_dataloaders=self.loader(architecture_half, schedule.batch_size, seed + 1),
         )
 
-    @torch.no_grad()
-    def predict(self, network: nn.Module, split: Split, batch_size: int = 32) -> Tensor:
-        """Raw outputs of all pictures of a split in their order, on the CPU; the network's mode is restored."""
-        was_training, device = network.training, next(network.parameters()).device
-        network.eval().to(memory_format=torch.channels_last)  # the layout of `normalise`: same rounding in any process
-        outputs = []
-        for batch in judging_loader(split, self.image_size, batch_size, self.workers):
-            outputs.append(network(batch.to(device)).float().cpu())
-        network.train(was_training)
-        return torch.cat(outputs)
-
-    def validation(self, network: nn.Module, split: Split) -> dict[str, float]:
-        """``loss``, ``eer`` and ``auc`` of a network on a split, without intervals: to follow or compare trainings."""
+    def validation(self, network: nn.Module, split: Any) -> dict[str, float]:
+        """`figures` of a network on a split."""
         return self.figures(self.predict(network, split), split)
-
-    def figures(self, outputs: Tensor, split: Split) -> dict[str, float]:
-        """The same of raw outputs, those of `predict`."""
-        scores = self.scores(outputs).double().numpy()
-        return {
-            "loss": self.loss(outputs, torch.from_numpy(split.labels)).item(),
-            "eer": equal_error_rate(scores, split.labels),
-            "auc": area_under_curve(scores, split.labels),
-        }
-
-    def split_scores(self, network: nn.Module, split: Split) -> NDArray[np.float64]:
-        """Scores of all pictures of a split, ``(N,)``."""
-        return self.scores(self.predict(network, split)).double().numpy()
 
 
 # quiet, and nothing that a run folder does not know of
@@ -160,22 +162,18 @@ class TaskModule(LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
 
-    def step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """The loss of a batch with its graph, and the batch's accuracy."""
-        pictures, labels = batch
-        outputs = self(pictures)
-        return {
-            "loss": self.task.loss(outputs, labels),
-            "accuracy": self.task.accuracy(outputs.detach(), labels),
-        }
+    def step(self, batch: tuple[Tensor, Any]) -> dict[str, Tensor]:
+        """The loss of a batch with its graph, and what the task says besides."""
+        pictures, targets = batch
+        return self.task.losses(self(pictures), targets)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> Tensor:
         return self.step(batch)["loss"]
 
     def on_fit_start(self) -> None:
         self.to(memory_format=torch.channels_last)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         schedule = self.schedule
         weights = [p for p in self.parameters() if p.requires_grad]
         options: dict[str, Any] = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
@@ -184,7 +182,21 @@ class TaskModule(LightningModule):
             optimizer = torch.optim.Adam(weights, **options)
         else:
             optimizer = torch.optim.SGD(weights, momentum=schedule.momentum, **options)
-        if schedule.decay == "constant":
-            return {"optimizer": optimizer}
+        return [optimizer], learning_rates(optimizer, schedule)
+
+
+def learning_rates(optimizer: torch.optim.Optimizer, schedule: WeightSchedule) -> list[dict[str, Any]]:
+    """Lightning's schedulers of a schedule; several multiply."""
+    found: list[dict[str, Any]] = []
+    if schedule.decay == "cosine":
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.epochs)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "epoch"}}
+        found.append({"scheduler": cosine, "interval": "epoch"})
+    if schedule.decay == "steps":
+        milestones = [round(part * schedule.epochs) for part in STEPS]
+        steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+        found.append({"scheduler": steps, "interval": "epoch"})
+    if schedule.warmup_steps:
+        start = min(1.0, WARMUP_START / schedule.learning_rate)
+        warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start, total_iters=schedule.warmup_steps)
+        found.append({"scheduler": warmup, "interval": "step"})
+    return found

@@ -63,7 +63,7 @@ class TrainingLog(EpochCheckpoint):
             "seconds": round(seconds, 3),
         }
         self.rows.append(row)
-        if pl_module.schedule.keep == "best" and best_epoch(self.rows) == row["epoch"]:
+        if pl_module.schedule.keep == "best" and best_epoch(self.rows, self.task.rank) == row["epoch"]:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_weights(pl_module.model, self.best_weights)
         write_text(self.file, pd.DataFrame(self.rows).to_csv(index=False))
@@ -157,6 +157,7 @@ def train_architecture(
         FacenasError: if training diverges, the folder cannot be written, or the new process finds other metrics.
     """
     network = architecture.build(seed=seed)
+    task.prepare(network)
     log = TrainingLog(folder, seed, task, on_epoch)
     checkpoint = latest_checkpoint(log.folder) if resume else None
     fit(

@@ -116,15 +116,15 @@ def _train(
     from .train import train_architecture
 
     if overwrite:
-        build_task(network.input_size[-1], options)  # fails before the earlier run is lost
+        build_task(network.model_space(), options)  # fails before the earlier run is lost
     with open_run(folder, resume=resume, overwrite=overwrite), quiet_libraries(), terminate_as_interrupt():
         if resume:
             _check_same(options, read_config(folder))
             if Architecture.load(folder) != network:
                 raise ConfigError(f"{folder} trains another architecture than the one given.")
-            task = build_task(network.input_size[-1], options)
+            task = build_task(network.model_space(), options)
         else:
-            task = build_task(network.input_size[-1], options)  # before anything is written: it may be refused
+            task = build_task(network.model_space(), options)  # before anything is written: it may be refused
             write_config(folder, options)
             network.save(folder / "architecture.json")
         write_json(folder / "data.json", task.data.card)

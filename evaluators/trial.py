@@ -25,7 +25,8 @@ class CandidateTrial:
     """Trains a candidate on the weights half of the training split and judges it on the architecture half.
 
     Those are the halves that a one-shot search sees, so both kinds of search learn from the same pictures. The
-    metric that a strategy maximises, ``default``, is the area under the ROC curve.
+    metric that a strategy maximises, ``default``, is the task's objective: for anti-spoofing the area under the ROC
+    curve, for detection the average precision.
 
     Args:
         schedule: how a candidate is trained.
@@ -63,20 +64,21 @@ class CandidateTrial:
         """Train and judge one network.
 
         Returns:
-            ``default`` and ``val_auc``, ``val_eer``, ``val_loss``, ``macs`` (one forward pass), ``macs_spent`` (all).
+            ``default``, ``val_`` and each of the task's figures, ``macs`` (one forward pass), ``macs_spent`` (all).
         """
         train, val = self.task.search_halves(self.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             reset_parameters(network)
+            self.task.prepare(network)
         macs = count(network, (3, self.task.image_size, self.task.image_size))
         fit(network, self.task, self.schedule, train, seed, accelerator=self.accelerator)
         figures = self.task.validation(network, val)
         sampler: Any = self.task.loader(train, self.schedule.batch_size, seed).sampler
         trained = self.schedule.epochs * len(sampler) * sampler.batch_size
         return {
-            "default": figures["auc"],
-            **{f"val_{name}": figures[name] for name in ("auc", "eer", "loss")},
+            "default": figures[self.task.objective],
+            **{f"val_{name}": value for name, value in figures.items()},
             "macs": float(macs),
             "macs_spent": float(macs * (TRAINING * trained + FORWARD * len(val))),
         }

@@ -32,7 +32,7 @@ def main(run: str, split: str = "test", space_module: str | None = None) -> None
         raise RunFolderError(f"Cannot read {folder / 'config.yaml'}: {error}") from error
     architecture = Architecture.load(folder / "architecture.json")
     network = architecture.build(weights=folder / "weights.safetensors").eval()
-    task = build_task(architecture.input_size[-1], options, progress=False)
+    task = build_task(architecture.model_space(), options, progress=False)
     print(json.dumps(task.metrics(network, split)))
 
 

@@ -116,7 +116,8 @@ class AdaptiveStages(Stages):
 
     def _judge(self, task: Task) -> None:
         """Every configuration on the validation and the test split, with what it costs."""
-        from evaluators.configurations import acer_of, best_row, judge_configurations
+        from evaluators.configurations import best_row, judge_configurations
+        from evaluators.metrics import percent_of
         from hardware.counters import profile_model
         from hardware.device import this_device
         from searchspaces.pta import CONFIGURATIONS as ALL
@@ -126,16 +127,17 @@ class AdaptiveStages(Stages):
 
         network, options = self.network(), self.options
         order = [*REPORTED, *sorted(set(ALL) - set(REPORTED))]
-        again = {"none": (), "reported": REPORTED, "all": order}[options.recalibrate]
+        repeated = {"none": (), "reported": REPORTED, "all": order}[options.recalibrate]
         uniform = dict.fromkeys(network.configurations(), 1 / len(network.configurations()))
         drawn = uniform if options.uniform else options.sampling or network.sampling
 
         def show(row: dict[str, Any]) -> None:
             if row["configuration"] in REPORTED:
-                other = f"; recalibrated {acer_of(row['recalibrated']['metrics'])}" if row["recalibrated"] else ""
-                self.reporter.line("judge", f"{row['configuration']}  {acer_of(row['metrics'])}{other}")
+                own, again = percent_of("ACER", row["metrics"]["acer"]), row["recalibrated"]
+                other = f"; recalibrated {percent_of('ACER', again['metrics']['acer'])}" if again else ""
+                self.reporter.line("judge", f"{row['configuration']}  {own}{other}")
 
-        rows = judge_configurations(network, task, order, again, show)
+        rows = judge_configurations(network, task, order, repeated, show)
         for row in rows:
             network.configure(row["configuration"])
             row["choices"] = choices_of(row["configuration"])
@@ -211,7 +213,7 @@ class AdaptiveStages(Stages):
 
     def baseline(self, task: Task) -> None:
         """MobileNetV2 trained alone with the same recipe, in the folder ``mobilenet_v2`` and beside the table."""
-        from evaluators.configurations import acer_of
+        from evaluators.metrics import percent_of
         from evaluators.train import train_architecture
         from searchspaces import Architecture
         from searchspaces.architecture import load_weights
@@ -259,7 +261,7 @@ class AdaptiveStages(Stages):
         table["seconds"] = {"train": training_seconds(self.folder / "search.csv")}
         self.write_table(table)
         self._write_provenance()
-        self.reporter.line("baseline", f"MobileNetV2 trained alone: {acer_of(metrics)}")
+        self.reporter.line("baseline", f"MobileNetV2 trained alone: {percent_of('ACER', metrics['acer'])}")
 
 
 def training_seconds(log: Path) -> float:

@@ -20,14 +20,17 @@ class SearchOptions:
 
     Args:
         space: the search space, or package.module:ClassName of your own.
-        data: the data set; "portraits" is made from a package's portraits with simulated attacks, "folder" is yours.
+        data: the data set. For anti-spoofing "portraits" is made from a package's portraits with simulated attacks,
+            "folder" is yours; for detectors "scenes" is made from the same portraits, "wider-face" is WIDER FACE.
         data_root: the folder of the data set, for data sets that have one.
         data_seed: seed of generated data.
         people: how many people of the data set are used.
         recipe: hyper-parameters by name; quick for two CPU cores, paper for a GPU and licensed data.
         supervision: pixel-wise binary (Eq. 6 of the Auto-FAS paper) or binary (its Table 3) for maps of logits,
-            cross_entropy for two logits (Eq. 1 of the PTA paper).
-        augmentation: of training pictures: crop and mirror, or colour (with colour jitter and ISO noise too).
+            cross_entropy for two logits (Eq. 1 of the PTA paper), drmc for detectors (Eq. 8 of the ASFD paper).
+        augmentation: of training pictures: crop and mirror, or colour (with colour jitter and ISO noise too); dsfd for
+            detectors (crops that choose a face's size, photometric distortion).
+        task_options: of face detection, such as '{"margin": 0.35}'; see evaluators.detection.
         seed: seed of weights, architecture parameters, data order and choices.
         out: the run folder; runs/SPACE-STRATEGY-SEED by default.
         resume: go on with the run in the folder, with its own options.
@@ -50,6 +53,7 @@ class SearchOptions:
         weight_decay: weight decay of the weights.
         optimizer: of the weights, in the search and in the training.
         decay: how the learning rate of the weights falls.
+        warmup_steps: steps at the start over which that learning rate rises.
         gradient_clip: largest norm of the weights' gradient, in the search and in the training.
         keep: the epoch whose weights are the result of the training, the last or the best on the validation split.
         candidate_epochs: epochs that random search trains a candidate for.
@@ -60,13 +64,14 @@ class SearchOptions:
     """
 
     space: str = "autofas"
-    data: str = "portraits"
+    data: str | None = None
     data_root: str | None = None
     data_seed: int = 0
     people: int | None = None
     recipe: str = "quick"
-    supervision: Literal["pixel", "binary", "cross_entropy"] | None = None
-    augmentation: Literal["crop", "colour"] | None = None
+    supervision: Literal["pixel", "binary", "cross_entropy", "drmc"] | None = None
+    augmentation: Literal["crop", "colour", "dsfd"] | None = None
+    task_options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     out: str | None = None
     resume: bool = False
@@ -86,7 +91,8 @@ class SearchOptions:
     train_learning_rate: float | None = None
     weight_decay: float | None = None
     optimizer: Literal["sgd", "adam"] | None = None
-    decay: Literal["cosine", "constant"] | None = None
+    decay: Literal["cosine", "constant", "steps"] | None = None
+    warmup_steps: int | None = None
     gradient_clip: float | None = None
     keep: Literal["last", "best"] | None = None
     candidate_epochs: int | None = None
@@ -169,10 +175,16 @@ class GumbelOptions(DifferentiableOptions):
     """Options of the Gumbel single path.
 
     Args:
-        warmup_epochs: epochs at the start in which only the weights learn.
+        sampled: edges (as the ASFD paper does: one parent a node runs, its operations are mixed), operations (as GDAS
+            does: one operation an edge), or both; auto is edges where a space chooses them.
+        partial_channels: K; 1/K of the channels pass through mixed operations; by default 4, and all where one
+            operation is sampled.
+        warmup_epochs: epochs at the start in which only the weights learn; for detectors from the recipe.
     """
 
-    warmup_epochs: int = 0
+    sampled: Literal["auto", "edges", "operations", "both"] = "auto"
+    partial_channels: int | None = None
+    warmup_epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -248,9 +260,9 @@ def resolve(options: SearchOptions) -> SearchOptions:
         "cost_weight",
     ):
         _require(resolved, name, lambda value: value > 0, "above 0")
-    for name in ("weight_decay", "arc_weight_decay", "seed", "data_seed", "warmup_epochs", "workers"):
+    for name in ("weight_decay", "arc_weight_decay", "seed", "data_seed", "warmup_epochs", "warmup_steps", "workers"):
         _require(resolved, name, lambda value: value >= 0, "at least 0")
-    epochs, warmup = resolved.search_epochs or 0, getattr(resolved, "warmup_epochs", 0)
+    epochs, warmup = resolved.search_epochs or 0, getattr(resolved, "warmup_epochs", 0) or 0
     if warmup and warmup >= epochs:
         raise ConfigError(f"warmup_epochs is {warmup}, but the search has {epochs} epochs: nothing would be searched.")
     if resolved.resume and resolved.overwrite:

@@ -93,10 +93,15 @@ def stages_of(strategy: str, options: SearchOptions) -> type[Stages]:
     """What follows the search: most results are trained anew, a network that is trained once is judged as it is."""
     from searchspaces.registry import find_space
 
-    if strategy == "single_path" and getattr(find_space(options.space).space_class, "trained_once", False):
+    space_class = find_space(options.space).space_class
+    if strategy == "single_path" and getattr(space_class, "trained_once", False):
         from .adaptive import AdaptiveStages
 
         return AdaptiveStages
+    if getattr(space_class, "task", None) == "detection":
+        from .detectors import DetectorStages
+
+        return DetectorStages
     return Stages
 
 
@@ -110,7 +115,7 @@ def build_task(options: SearchOptions) -> Task:
     from searchspaces import build_space
 
     space = build_space(options.space, **{**options.space_options, **options.train_options})
-    return tasks.build_task(space.input_size[-1], to_dict(options))
+    return tasks.build_task(space, to_dict(options))
 
 
 class Stages:
@@ -142,29 +147,42 @@ class Stages:
             architecture = self.search(task)
             self.train(architecture, task)
             self.measure(architecture)
-            if self.options.baseline and self.strategy != "random_search":
+            if self.has_baseline:
                 self.baseline(task)
         finally:
             self._write_provenance()  # the time of a stage that was interrupted counts too
         if not self.is_baseline:
             self.report()
 
+    @property
+    def has_baseline(self) -> bool:
+        """Whether something is trained to be shown beside the result: random search is its own baseline."""
+        return self.options.baseline and self.strategy != "random_search"
+
     # ---- stages
 
     def data(self) -> Task:
         """The task; ``data.json`` describes the data, and how far colour and sharpness alone lead."""
-        from evaluators.datasets.shortcut import shortcut_scores
         from searchspaces.files import write_json
 
         with self.reporter.timed(self.seconds, "data"):
             task = build_task(self.options)
             check_outputs(self.options, task)
             if not (self.folder / "data.json").exists():
-                write_json(self.folder / "data.json", {**task.data.card, "shortcut": shortcut_scores(task.data)})
-        simulated = " (simulated attacks)" if task.data.card.get("simulated") else ""
+                write_json(self.folder / "data.json", {**task.data.card, **self._shortcut(task)})
+        what = "attacks" if task.name == "antispoofing" else "scenes"
+        simulated = f" (simulated {what})" if task.data.card.get("simulated") else ""
         splits = ", ".join(f"{len(split)} {name}" for name, split in task.data.splits.items())
         self.reporter.line("data", f"{task.data.name}{simulated}: {splits} pictures")
         return task
+
+    @staticmethod
+    def _shortcut(task: Task) -> dict[str, Any]:
+        """How far global colour and sharpness alone tell live from attack; nothing for other tasks."""
+        from evaluators.antispoofing import AntiSpoofing
+        from evaluators.datasets.shortcut import shortcut_scores
+
+        return {"shortcut": shortcut_scores(task.data)} if isinstance(task, AntiSpoofing) else {}
 
     def search(self, task: Task) -> Architecture:
         """The found architecture; ``architecture.json``."""
@@ -220,7 +238,6 @@ class Stages:
         """The result's weights and error rates; ``weights.safetensors``, ``training.csv``, ``metrics.json``."""
         if (self.folder / "metrics.json").exists():
             return
-        from evaluators.configurations import acer_of
         from evaluators.train import train_architecture
 
         from .searches import train_schedule
@@ -241,7 +258,7 @@ class Stages:
                 accelerator=options.accelerator,
             )
         self._write_provenance()
-        self.reporter.line("test", f"{acer_of(metrics)}, new people")
+        self.reporter.line("test", task.headline(metrics))
 
     def measure(self, architecture: Architecture) -> None:
         """What the result costs; ``cost.json`` and ``network.onnx``."""
@@ -338,6 +355,11 @@ class Stages:
 
     # ---- provenance
 
+    def _task_name(self) -> str:
+        from searchspaces.registry import find_space
+
+        return getattr(find_space(self.options.space).space_class, "task", "antispoofing")
+
     def _read_provenance(self) -> dict[str, Any]:
         from searchspaces.files import read_json
 
@@ -356,6 +378,7 @@ class Stages:
         self.provenance.setdefault("started", datetime.now(UTC).isoformat(timespec="seconds"))
         self.provenance.update(
             strategy=self.strategy,
+            task=self._task_name(),
             facenas=version("facenas"),
             torch=version("torch"),
             nni=version("nni"),

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from searchspaces.console import Reporter
 
 
+SAMPLED_PATHS = 8  # whose mean stands for the passes of a sampled search
+
+
 @dataclass(frozen=True)
 class Found:
     """The result of a search."""
@@ -67,6 +70,7 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
         )
         space = RawFormatModelSpace.from_model(build_space(options.space, **options.space_options), evaluator)
         strategy.initialize(space, SequentialExecutionEngine())
+        task.prepare(strategy.supernet)
         supernet_macs = macs_of_supernet(strategy, options)
         checkpoint = latest_checkpoint(log.folder) if options.resume else None
         if checkpoint:
@@ -83,16 +87,23 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
     spent = one_shot_macs(supernet_macs, pictures, epochs * steps, searched, gradient)
     result = module.result()
     found_by = {"epoch": result["epoch"], "order": module.order}
+    if isinstance(strategy, GumbelSinglePath):
+        found_by["sampled"] = strategy.sampled
     return Found(result["choices"], found_by, guard_verdict(module.history, result), spent)
 
 
 def macs_of_supernet(strategy: DARTS, options: SearchOptions) -> int:
     """Multiply-accumulates of a forward pass: of all paths, or on average where one is sampled."""
+    network, size = strategy.supernet, strategy.supernet.input_size
     if not isinstance(strategy, GumbelSinglePath):
-        return count(strategy.supernet, strategy.supernet.input_size)
-    space = build_space(options.space, **options.space_options)
-    table = CostTable(space, costs_of(options, options.space_options, ("macs",)))
-    return round(table.fixed[0] + sum(sum(o.cost[0] for o in group) / len(group) for group in table.groups()))
+        return count(network, size)
+    if strategy.sampled == "branches":
+        space = build_space(options.space, **options.space_options)
+        table = CostTable(space, costs_of(options, options.space_options, ("macs",)))
+        return round(table.fixed[0] + sum(sum(o.cost[0] for o in group) / len(group) for group in table.groups()))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return round(sum(count(network, size) for _ in range(SAMPLED_PATHS)) / SAMPLED_PATHS)
 
 
 def stopped_by_guard(checkpoint: Path) -> bool:
@@ -152,7 +163,7 @@ def multi_trial(options: SearchOptions, task: Task, folder: Path, reporter: Repo
     if not models:
         raise ConfigError("No random network keeps the budget. Raise it, or search with strategies.darts.")
     best = models[0].sample
-    found_by = {"candidates": strategy.candidates, "budget_macs": budget, "selected_by": "val_auc"}
+    found_by = {"candidates": strategy.candidates, "budget_macs": budget, "selected_by": f"val_{task.objective}"}
     return Found(best, found_by, {"verdict": "healthy", "reason": None}, strategy.spent)
 
 
@@ -185,6 +196,7 @@ def train_paths(
             schedule, options.seed, halves, callbacks=[log], enable_checkpointing=True, **trainer_options
         )
         strategy.initialize(RawFormatModelSpace.from_model(supernet, evaluator), SequentialExecutionEngine())
+        task.prepare(strategy.supernet)
         checkpoint = latest_checkpoint(log.folder) if options.resume else None
         if checkpoint:
             strategy._mutated_model_space.evaluator.fit_kwargs.update(ckpt_path=str(checkpoint), weights_only=True)
@@ -216,14 +228,16 @@ def single_path(options: SearchOptions, task: Task, folder: Path, reporter: Repo
             val = task.validation(strategy.supernet, other_half)
         lines.append({"path": number, "choices": choices, "val": val, "macs": macs_of(choices)})
     write_text(folder / "architectures.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    best = max(lines, key=lambda line: line["val"]["auc"])
-    reporter.line("search", f"{len(lines)} paths judged; the best has a validation AUC of {best['val']['auc']:.3f}")
+    objective = task.objective
+    best = max(lines, key=lambda line: line["val"][objective])
+    shown = f"{objective.upper()} of {best['val'][objective]:.3f}"
+    reporter.line("search", f"{len(lines)} paths judged; the best has a validation {shown}")
     strategy.oneshot_module.result = best["choices"]
     steps, pictures = steps_and_pictures(task.loader(weights_half, search_schedule(options).batch_size, 0))
     macs = sum(line["macs"] for line in lines) / len(lines)  # of the paths that were judged: as random as the trained
     trained = steps * pictures * len(strategy.oneshot_module.history)
     spent = macs * (WEIGHT_STEP * trained + len(lines) * (len(weights_half) + len(other_half)))
-    found_by = {"paths_judged": len(lines), "selected_by": "val_auc"}
+    found_by = {"paths_judged": len(lines), "selected_by": f"val_{objective}"}
     return Found(best["choices"], found_by, {"verdict": "healthy", "reason": None}, spent)
 
 
@@ -246,7 +260,12 @@ def build_one_shot(options: SearchOptions) -> DARTS:
         "costs": recorded_costs(options),
     }
     if isinstance(options, GumbelOptions):
-        return GumbelSinglePath(**common, warmup_epochs=options.warmup_epochs)
+        return GumbelSinglePath(
+            **common,
+            sampled=options.sampled,
+            partial_channels=options.partial_channels,
+            warmup_epochs=options.warmup_epochs or 0,
+        )
     if isinstance(options, PCDartsOptions):
         own: dict[str, Any] = {name: getattr(options, name) for name in ("partial_channels", "edge_normalisation")}
         return PCDARTS(**common, **own, **_darts_options(options))
@@ -287,6 +306,7 @@ def weight_options(options: SearchOptions) -> dict[str, Any]:
         "optimizer": options.optimizer,
         "decay": options.decay,
         "keep": options.keep,
+        "warmup_steps": options.warmup_steps or 0,
     }
 
 

@@ -25,6 +25,7 @@ from nni.nas.nn.pytorch import MutableModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .errors import ConfigError
 from .operations import OPERATIONS
 
 FPN_OPERATIONS = (
@@ -281,7 +282,7 @@ class MutableTree(MutableModule):
         self, name: str, channels: int, nodes: int, used: int, output: str = "leaves", affine: bool = True
     ) -> None:
         super().__init__()
-        self.name, self.channels, self.nodes, self.output = name, channels, nodes, output
+        self.name, self.channels, self.nodes, self.used, self.output = name, channels, nodes, used, output
         self.options = (name, channels, nodes, used, output, affine)
         with label_scope(name):
             for node in range(1, nodes + 1):
@@ -298,6 +299,18 @@ class MutableTree(MutableModule):
         """The chosen tree, with new weights."""
         self.validate(sample)
         return Tree(sample, *self.options)
+
+    def check_whole(self) -> None:
+        """Refuse to search a tree of which only a part is built: the rest of its choices would be chance.
+
+        Raises:
+            ConfigError: saying what to do.
+        """
+        if self.used < self.nodes:
+            raise ConfigError(
+                f"half_nodes builds {self.used} of the {self.nodes} nodes of a tree, so the others cannot be searched: "
+                "search without it, and set it in train_options."
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         raise RuntimeError("A search space has no forward pass: freeze it with choices, or give it to a strategy.")

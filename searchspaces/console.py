@@ -68,6 +68,7 @@ SHOWN = {
     "val_accuracy": "val accuracy {:.0%}",
     "val_auc": "val AUC {:.3f}",
     "val_eer": "val EER {:.1%}",
+    "val_ap": "val AP {:.3f}",
     "entropy": "entropy {:.3f}",
     "skip_share": "skips {:.0%}",
 }

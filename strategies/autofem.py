@@ -24,15 +24,13 @@ from searchspaces.autofem import (
     MutablePyramid,
     MutableTree,
     PyramidShape,
-    fusion,
-
     paths_of,
     pyramid_edges,
     tree_edges,
 )
 
 from .stand_in import StandIn
-from .supernet import INITIAL_SCALE, build_edge, edge_softmax, shared_parameter
+from .supernet import build_edge, edge_softmax, shared_parameter
 
 
 class MixedPyramid(StandIn):
@@ -106,6 +104,31 @@ class MixedPyramid(StandIn):
         return cls(module, memo, **mutate_kwargs) if isinstance(module, MutablePyramid) else None
 
 
+class NodeFusion(nn.Module):
+    """`searchspaces.autofem.fusion` of all nodes of a tree, of which some are joined: ``(N, W, H, W')``.
+
+    A 1x1 convolution of a concatenation is the sum of one convolution a node, so the nodes that are not joined cost
+    nothing.
+    """
+
+    def __init__(self, nodes: int, channels: int, affine: bool) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in range(nodes))
+        for part in self.parts:  # as the one convolution of all nodes is
+            nn.init.uniform_(part.weight, -((nodes * channels) ** -0.5), (nodes * channels) ** -0.5)
+        self.norm = nn.BatchNorm2d(channels, affine=affine)
+
+    def forward(self, states: Sequence[Tensor], nodes: Sequence[int]) -> Tensor:
+        """Join these nodes; ``states`` are of nodes 0, 1, ..., each ``(N, W, H, W')``."""
+        terms = [self.parts[node - 1](F.relu(states[node])) for node in nodes]
+        return self.norm(sum(terms[1:], start=terms[0]))
+
+    def of_nodes(self, nodes: Sequence[int]) -> dict[str, Tensor]:
+        """The state dict of a `fusion` of these nodes with the weights that they have here."""
+        weight = torch.cat([self.parts[node - 1].weight.detach() for node in nodes], dim=1)
+        return {"1.weight": weight, **{f"2.{name}": value for name, value in self.norm.state_dict().items()}}
+
+
 class MixedTree(StandIn):
     """All trees of a level at once, a directed acyclic graph: ``(N, W, H, W')`` both ways.
 
@@ -117,13 +140,14 @@ class MixedTree(StandIn):
     """
 
     def __init__(self, tree: MutableTree, memo: dict[str, Any], partial_channels: int = 1) -> None:
+        tree.check_whole()
         super().__init__(tree)
         self.name, self.candidates, self.nodes, self.output = tree.name, tree.candidates, tree.nodes, tree.output
         self.pairs, self.targets = tree_edges(tree.nodes), [node for _, node in tree_edges(tree.nodes)]
         self.mixed_edges = nn.ModuleList(
             build_edge(self.candidates, tree.channels, 1, partial_channels) for _ in self.pairs
         )
-        self.fuse = fusion(tree.nodes * tree.channels, tree.channels, affine=False)
+        self.fuse = NodeFusion(tree.nodes, tree.channels, affine=False)
         self.alpha = shared_parameter(memo, f"alpha/{self.name}", (len(self.pairs), len(self.candidates)))
         self.gamma = shared_parameter(memo, f"gamma/{self.name}", (len(self.pairs),))
 
@@ -135,7 +159,7 @@ class MixedTree(StandIn):
             if len(terms) == node:  # all candidates of a node follow each other
                 states.append(sum(terms[1:], start=terms[0]))
                 terms = []
-        return self.fuse(torch.cat(states[1:], dim=1))
+        return self.fuse(states, range(1, self.nodes + 1))
 
     def probabilities(self) -> Tensor:
         """Weights of the operations, ``(edges, operations)``: softmax of alpha."""
@@ -186,21 +210,3 @@ class MixedTree(StandIn):
         if not isinstance(module, MutableTree):
             return None
         return cls(module, memo, **{k: v for k, v in mutate_kwargs.items() if k != "edge_normalisation"})
-
-
-def fuse_nodes(fuse: nn.Sequential, states: Sequence[Tensor], nodes: Sequence[int]) -> Tensor:
-    """What a `fusion` of all nodes gives for some of them: ``(N, W, H, W')``. The other nodes' columns of the
-    convolution take no part, as if the nodes were zero.
-
-    Args:
-        states: of nodes 0, 1, ..., each ``(N, W, H, W')``.
-        nodes: which are joined, ascending.
-    """
-    relu, convolution, norm = fuse
-    channels = states[0].shape[1]
-    columns = [column for node in nodes for column in range((node - 1) * channels, node * channels)]
-    joined = relu(torch.cat([states[node] for node in nodes], dim=1))
-    return norm(F.conv2d(joined, convolution.weight[:, columns]))
-
-
-

@@ -37,7 +37,7 @@ from searchspaces.cells import EDGES_KEPT, MutableCell
 from searchspaces.errors import ConfigError
 from searchspaces.pta import MutableBlock, run_branches
 
-from .autofem import MixedPyramid, MixedTree, fuse_nodes
+from .autofem import MixedPyramid, MixedTree
 from .bilevel import BilevelModule
 from .branches import MODES, MixedBlock
 from .darts import DARTS
@@ -138,7 +138,7 @@ class GumbelTree(SampledOperations, MixedTree):
             start += node
         self.parents = parents
         joined = joined_nodes(parents, self.output) if parents else range(1, self.nodes + 1)
-        return fuse_nodes(self.fuse, states, list(joined))
+        return self.fuse(states, joined)
 
 
 class GumbelCell(SampledOperations, MixedCell):
@@ -253,6 +253,10 @@ class GumbelModule(BilevelModule):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
+        self.set_temperature()
+
+    def set_temperature(self) -> None:
+        """The present epoch's, of all modules: it falls linearly from the first epoch to the last."""
         first, last = TEMPERATURES
         part = self.trainer.current_epoch / max(1, (self.trainer.max_epochs or 1) - 1)
         for module in self.supernet_modules():

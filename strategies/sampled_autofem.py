@@ -14,7 +14,6 @@ from searchspaces.autofem import (
     Pyramid,
     PyramidShape,
     Tree,
-    fusion,
     joined_nodes,
     pyramid_edges,
     tree_edges,
@@ -22,7 +21,7 @@ from searchspaces.autofem import (
 )
 from searchspaces.operations import OPERATIONS
 
-from .autofem import fuse_nodes
+from .autofem import NodeFusion
 from .stand_in import SampledStandIn
 
 
@@ -57,6 +56,7 @@ class SampledTree(SampledStandIn):
     """One level's tree, ``(N, W, H, W')`` both ways; every node runs its sampled operation on its sampled parent."""
 
     def __init__(self, tree: MutableTree) -> None:
+        tree.check_whole()
         super().__init__(tree)
         self.name, self.nodes, self.output = tree.name, tree.nodes, tree.output
         self.weights = nn.ModuleDict(
@@ -66,14 +66,14 @@ class SampledTree(SampledStandIn):
                 for operation in tree.candidates
             }
         )
-        self.fuse = fusion(tree.nodes * tree.channels, tree.channels, affine=True)
+        self.fuse = NodeFusion(tree.nodes, tree.channels, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
         parents, states = tree_parents(self.path, self.name, self.nodes), [x]
         for node, parent in enumerate(parents, start=1):
             operation = self.weights[f"{parent}_{node}_{self.path[f'{self.name}/op_{node}']}"]
             states.append(operation(states[parent]))
-        return fuse_nodes(self.fuse, states, joined_nodes(parents, self.output))
+        return self.fuse(states, joined_nodes(parents, self.output))
 
     def freeze(self, sample: dict[str, Any]) -> Tree:
         """The chosen tree with the weights that it has here."""
@@ -81,9 +81,5 @@ class SampledTree(SampledStandIn):
         for node, (parent, operation) in enumerate(zip(tree.parents, tree.operations, strict=True), start=1):
             own = self.weights[f"{parent}_{node}_{sample[f'{self.name}/op_{node}']}"]
             operation.load_state_dict(own.state_dict())
-        channels = self._declared[0].channels
-        columns = [column for node in tree.joined for column in range((node - 1) * channels, node * channels)]
-        state = self.fuse.state_dict()
-        state["1.weight"] = state["1.weight"][:, columns]
-        tree.fuse.load_state_dict(state)
+        tree.fuse.load_state_dict(self.fuse.of_nodes(tree.joined))
         return tree

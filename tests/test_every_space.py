@@ -13,10 +13,12 @@ from searchspaces.errors import ConfigError
 from searchspaces.registry import find_space
 from searchspaces.sampling import random_choices
 
+DETECTOR = {"backbone": "mobilenet_0.25", "width": 8, "nodes": 3, "head_layers": 1, "lowest_level": 3, "image_size": 64}
 # quick to test; a space that is not here is tested as it is
 SMALL = {
     "autofas": {"channels": 4, "layout": "RNRN", "image_size": 36, "stem_multiplier": 1},
     "pta": {"width": 0.1, "image_size": 32},
+    **dict.fromkeys(("autofem-fpn", "autofem-cpm", "asfd"), DETECTOR),
 }
 POINTS = [(name, seed) for name in list_spaces() for seed in range(2)]
 

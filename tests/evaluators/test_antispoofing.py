@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -69,7 +70,11 @@ def test_metrics_of_a_network_with_two_logits(data):
 
 def test_options_of_a_run_reach_the_task(data, monkeypatch):
     monkeypatch.setattr(tasks, "build_dataset", lambda *args, **options: data)
-    plain = tasks.build_task(20, {"data": "any"})
+    space = SimpleNamespace(input_size=(3, 20, 20))
+    plain = tasks.build_task(space, {"data": "any"})
     assert (plain.supervision, plain.augmentation) == ("pixel", "crop")
-    chosen = tasks.build_task(20, {"data": "any", "supervision": "cross_entropy", "augmentation": "colour"})
+    chosen = tasks.build_task(
+        SimpleNamespace(input_size=(3, 20, 20)),
+        {"data": "any", "supervision": "cross_entropy", "augmentation": "colour"},
+    )
     assert (chosen.supervision, chosen.augmentation) == ("cross_entropy", "colour")

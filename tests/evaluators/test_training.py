@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def run(tmp_path, architecture):
     (folder / "config.yaml").write_text(yaml.safe_dump(options))
     from evaluators.tasks import build_task
 
-    return folder, build_task(20, options, progress=False)
+    return folder, build_task(SimpleNamespace(input_size=(3, 20, 20)), options, progress=False)
 
 
 def test_a_new_process_finds_the_same_metrics(run, architecture):

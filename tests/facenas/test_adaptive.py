@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_figures_come_from_the_one_file_of_weights(finished, table):
     from evaluators.tasks import build_task
     from searchspaces.folder import read_config
 
-    task = build_task(48, read_config(finished), progress=False)
+    task = build_task(SimpleNamespace(input_size=(3, 48, 48)), read_config(finished), progress=False)
     network = build_space("pta", **table["options"]).eval()
     load_weights(network, finished / "weights.safetensors")
     for name in ("HHH", "BBB", "LBH"):

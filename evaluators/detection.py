@@ -124,21 +124,6 @@ class Detection(Task):
     def loader(self, split: BoxSplit, batch_size: int, seed: int) -> DataLoader:
         return detection_training_loader(split, self.image_size, batch_size, seed, self.workers, self.augmentation)
 
-    def detect(self, outputs: Tensor, size: tuple[int, int]) -> list[Found]:
-        """Boxes and scores of each picture of a batch from raw outputs ``(N, A, 6)``.
-
-        Args:
-            size: height and width of the pictures.
-        """
-        anchors = anchors_of(size, self.levels, SECOND_SHOT_SCALE)
-        found = []
-        for row in outputs.float().cpu():
-            boxes, scores = detections(
-                row[:, :LOGITS], row[:, LOGITS:], anchors, size, confidence=self.confidence, iou=self.overlap
-            )
-            found.append((boxes.numpy(), scores.numpy()))
-        return found
-
     @torch.no_grad()
     def predict(self, network: nn.Module, split: BoxSplit, batch_size: int = 16) -> Predictions:
         was_training, device = network.training, next(network.parameters()).device
@@ -148,7 +133,7 @@ class Detection(Task):
         for indices, pictures in detection_judging_loader(split, batch_size, self.workers):
             outputs = network(pictures.to(device)).float().cpu()
             size = (int(pictures.shape[-2]), int(pictures.shape[-1]))
-            found.extend(self.detect(outputs, size))
+            found.extend(faces(outputs, size, self.levels, confidence=self.confidence, overlap=self.overlap))
             loss = shot_loss(
                 outputs[..., :LOGITS],
                 outputs[..., LOGITS:],
@@ -179,6 +164,25 @@ class Detection(Task):
 
     def headline(self, metrics: Mapping[str, Mapping[str, float | None]]) -> str:
         return f"{percent_of('AP', metrics['ap'])}, unseen pictures"
+
+
+def faces(
+    outputs: Tensor, size: tuple[int, int], levels: tuple[int, ...], *, confidence: float, overlap: float
+) -> list[Found]:
+    """Boxes and scores of each picture of a batch, the best first, from raw outputs ``(N, A, 6)``.
+
+    Args:
+        size: height and width of the pictures.
+        levels: of the detector.
+        confidence: smallest score.
+        overlap: largest IoU with a better detection.
+    """
+    anchors = anchors_of(size, levels, SECOND_SHOT_SCALE)
+    found = []
+    for row in outputs.float().cpu():
+        boxes, scores = detections(row[:, :LOGITS], row[:, LOGITS:], anchors, size, confidence=confidence, iou=overlap)
+        found.append((boxes.numpy(), scores.numpy()))
+    return found
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,8 @@
 """ASFD (Zhang et al., 2020): a face detector around AutoFEM, as three spaces.
 
 ``autofem-fpn`` searches the pyramid and ``autofem-cpm`` the trees, each in a detector without the other, as the paper
-does (section 4.2); ``asfd`` has both in a row, so that a found pyramid and found trees become one network (`cascade`).
+does (section 4.2); ``asfd`` has both in a row, so that a found pyramid and found trees
+become one network (`searchspaces.cascade`).
 
 A detector takes pictures of any size. Its heads look at two sets of maps, the backbone's own and the enhanced ones
 (the dual shot of DSFD); the first are for training alone.
@@ -340,30 +341,6 @@ def table5_architecture(member: str, profile: str = "table5") -> Architecture:
         choices |= {f"cpm_{level}/input_{node}": parent for node, parent in parents.items()}
         choices |= {f"cpm_{level}/op_{node}": "dw_conv_3x3" for node in range(1, 7)}
     return Architecture("asfd", options, choices, {"stands_for": "Fig. 5 of the paper"})
-
-
-def cascade(pyramid: Architecture, trees: Architecture, **options: Any) -> Architecture:
-    """A found pyramid and found trees in one detector, the pyramid first (section 4.2 of the paper).
-
-    Args:
-        pyramid: an architecture of ``autofem-fpn`` or ``asfd``; trees: of ``autofem-cpm`` or ``asfd``.
-        options: of the space ``asfd``, on top of those of the trees, for example `member_options` ("D1").
-
-    Raises:
-        FacenasError: if either has not the choices that the detector needs.
-    """
-    used = {**trees.options, **options}
-    choices = {label: choice for label, choice in pyramid.choices.items() if label.startswith(f"{FPN}/")}
-    choices |= {label: choice for label, choice in trees.choices.items() if label.startswith("cpm_")}
-    levels = range(used.get("lowest_level", BACKBONE_LEVELS[0]), TOP_LEVEL + 1)
-    known = {f"{FPN}/{edge}" for edge in pyramid_edges(levels)}
-    choices = {
-        label: choice
-        for label, choice in choices.items()
-        if label in known or (label.startswith("cpm_") and int(label[4 : label.index("/")]) in levels)
-    }
-    found_by = {"pyramid": dict(pyramid.found_by), "trees": dict(trees.found_by)}
-    return Architecture("asfd", {**used, "fpn": True, "cpm": True}, choices, found_by)
 
 
 def _check(

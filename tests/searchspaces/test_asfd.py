@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from torch.nn import functional as F
 
 from hardware.counters import count
 from searchspaces import Architecture, build_space
-from searchspaces.asfd import MEMBERS, cascade, map_shapes, member_options, scaling, table5_architecture
+from searchspaces.asfd import MEMBERS, map_shapes, member_options, scaling, table5_architecture
 from searchspaces.autofem import (
     CPM_OPERATIONS,
     FPN_OPERATIONS,
@@ -25,6 +28,7 @@ from searchspaces.autofem import (
     tree_parents,
 )
 from searchspaces.backbones import BACKBONES, RESNETS, build_backbone, load_backbone
+from searchspaces.cascade import cascade
 from searchspaces.errors import ArchitectureError, ConfigError, FacenasError
 from searchspaces.operations import DEPTHWISE_SEPARABLE, OPERATIONS
 from searchspaces.sampling import random_choices
@@ -226,6 +230,17 @@ def test_a_found_pyramid_and_found_trees_make_one_detector():
     assert "fpn/lateral_2" not in small.choices
     with pytest.raises(FacenasError, match="missing"):
         cascade(pyramid, pyramid)
+
+
+def test_the_command_writes_a_member_of_the_family(tmp_path):
+    files = [random_detector(f"autofem-{part}", nodes=6).save(tmp_path / f"{part}.json") for part in ("fpn", "cpm")]
+    command = [sys.executable, "-m", "searchspaces.cascade", *map(str, files)]
+    out = tmp_path / "both.json"
+    subprocess.run([*command, "--member", "D0", "--out", str(out)], check=True, capture_output=True)
+    both = Architecture.load(out)
+    assert both.options["width"] == 64 and both.options["half_nodes"] and len(both.build().trees) == 5
+    wrong = subprocess.run([*command, "--member", "D9", "--out", str(out)], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "members are D0" in wrong.stderr
 
 
 def test_the_graph_has_every_operation_once():

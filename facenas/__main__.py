@@ -10,6 +10,7 @@ USAGE = """usage: facenas COMMAND ...
 commands:
   search STRATEGY   search an architecture: darts, pc_darts, gumbel, single_path, evolution or random_search
   train             train a found architecture (python -m evaluators.train)
+  detect            find the faces of pictures with a trained detector (python -m evaluators.detect)
   profile           count and measure an architecture or an ONNX file (python -m hardware.profile)
   measure           measure the latency of an architecture (python -m hardware.measure)
   learn             learn a device by measuring the kernels of a space (python -m hardware.learn)
@@ -26,6 +27,7 @@ facenas COMMAND --help tells a command's options.
 # command -> where its function is, which is imported when it is called
 COMMANDS = {
     "train": ("evaluators.train_command", "main"),
+    "detect": ("evaluators.detect", "main"),
     "profile": ("hardware.profile", "main"),
     "measure": ("hardware.measure", "main"),
     "learn": ("hardware.learn", "main"),

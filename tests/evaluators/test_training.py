@@ -233,3 +233,39 @@ def test_recipes():
     ]
     with pytest.raises(UnknownNameError, match="Did you mean 'quick'"):
         find_recipe("autofas", "quik")
+
+
+# ---- schedules
+
+
+def rates(epochs=10, steps=4, **options):
+    """The learning rate before each step of a training, as Lightning advances schedulers."""
+    from evaluators.task import learning_rates
+
+    schedule = WeightSchedule(epochs, 8, learning_rate=0.1, **options)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=schedule.learning_rate)
+    schedulers = learning_rates(optimizer, schedule)
+    found = []
+    for _ in range(epochs):
+        for _ in range(steps):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            for each in schedulers:
+                if each["interval"] == "step":
+                    each["scheduler"].step()
+        for each in schedulers:
+            if each["interval"] == "epoch":
+                each["scheduler"].step()
+    return found
+
+
+def test_the_learning_rate_falls_in_steps_after_a_linear_start():
+    """Section 4.1 of the ASFD paper: 1e-6 to the base linearly, a tenth after half of the epochs and after 80 %."""
+    plain = rates(decay="steps")
+    assert plain[:20] == [0.1] * 20
+    assert plain[20:32] == pytest.approx([0.01] * 12) and plain[32:] == pytest.approx([0.001] * 8)
+    warm = rates(decay="steps", warmup_steps=8)
+    assert warm[0] == pytest.approx(1e-6)
+    assert warm[4] == pytest.approx(1e-6 + (0.1 - 1e-6) / 2) and warm[8:] == pytest.approx(plain[8:])
+    assert rates(decay="cosine", warmup_steps=4)[4:] == pytest.approx(rates(decay="cosine")[4:])
+    assert set(rates(decay="constant")) == {0.1}

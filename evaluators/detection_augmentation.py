@@ -1,8 +1,9 @@
-"""What training does to a picture with boxes: the recipe of DSFD, which ASFD follows (Li et al., CVPR 2019, section 3.4).
+"""What training does to a picture with boxes: the recipe of DSFD, which ASFD follows (Li et al., CVPR 2019, 3.4).
 
-With a chance of 2 in 5 *data-anchor sampling* (PyramidBox, Tang et al., ECCV 2018, section 3.3): a face is drawn, and the picture is
-scaled so that the face gets the size of a drawn anchor. Otherwise a crop as for SSD (Liu et al., ECCV 2016, section 2.2). Then a mirror
-image and photometric distortion. A face whose centre a crop leaves out is dropped; what remains too small is ignored.
+With a chance of 2 in 5 *data-anchor sampling* (PyramidBox, Tang et al., ECCV 2018, section 3.3): a face is drawn, and
+the picture is scaled so that the face gets the size of a drawn anchor. Otherwise a crop as for SSD (Liu et al., ECCV
+2016, section 2.2). Then a mirror image and photometric distortion. A face whose centre a crop leaves out is dropped;
+what remains too small is ignored.
 """
 
 from __future__ import annotations
@@ -54,16 +55,18 @@ def crop_resized(sample: Sample, left: float, top: float, side: float, image_siz
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     kept = ((centres > 0) & (centres < image_size)).all(dim=1)
     boxes = boxes[kept].clamp(0, image_size)
-    small = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) < SMALLEST_FACE if len(boxes) else torch.zeros(0, dtype=torch.bool)
+    small = (
+        (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) < SMALLEST_FACE if len(boxes) else torch.zeros(0, dtype=torch.bool)
+    )
     return Sample(result, boxes, sample.ignored[kept] | small)
 
 
 def data_anchor_crop(sample: Sample, image_size: int, random: Random) -> Sample:
     """PyramidBox's data-anchor sampling: a drawn face of size s gets a size near a drawn anchor.
 
-    The anchor is one of those up to the next larger than the nearest to s, and the face's new size is drawn from half to
-    twice as much; the picture is not enlarged by more than `LARGEST_SCALE`. The square of ``image_size`` then is anywhere that
-    shows the face.
+    The anchor is one of those up to the next larger than the nearest to s, and the face's new size is drawn from half
+    to twice as much; the picture is not enlarged by more than `LARGEST_SCALE`. The square of ``image_size`` then is
+    anywhere that shows the face.
     """
     targets = torch.nonzero(~sample.ignored).flatten()
     if not len(targets):
@@ -100,7 +103,7 @@ def ssd_crop(sample: Sample, image_size: int, random: Random) -> Sample:
         left, top = float(random.uniform(0, width - side)), float(random.uniform(0, height - side))
         if not len(sample.boxes):
             return crop_resized(sample, left, top, side, image_size)
-        # SSD's overlap is that of a face with the crop; of faces much smaller than a crop their share inside it says the same
+        # SSD's overlap is that of a face with the crop; of faces much smaller than a crop, their share inside it
         lows = torch.maximum(sample.boxes[:, :2], torch.tensor([left, top], dtype=torch.float32))
         highs = torch.minimum(sample.boxes[:, 2:], torch.tensor([left + side, top + side], dtype=torch.float32))
         shared = (highs - lows).clamp(min=0).prod(dim=1) / (sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(dim=1)

@@ -44,14 +44,15 @@ def cached_pictures(
     name: str,
     options: dict[str, Any],
     shape: tuple[int, ...],
-    fill: Callable[[Path], None],
+    fill: Callable[[Path], Any],
     cache: str | Path | None = None,
 ) -> Path:
     """The .npy file (``shape``, uint8) that belongs to these options; ``fill`` makes it if it is not there.
 
     Args:
         options: everything that the pictures depend on (JSON-able), with the version of the generator.
-        fill: is given the path of a new .npy file of zeros, and writes every picture into it.
+        fill: is given the path of a new .npy file of zeros, and writes every picture into it. What it returns
+            (JSON-able) is kept in the index under ``extra``.
 
     Raises:
         DatasetError: if the cache folder cannot be written.
@@ -70,8 +71,9 @@ def cached_pictures(
         raise DatasetError(_cannot_write(folder, error)) from error
     try:
         np.lib.format.open_memmap(temporary / PICTURES, mode="w+", dtype=np.uint8, shape=shape).flush()
-        fill(temporary / PICTURES)
+        extra = fill(temporary / PICTURES)
         index = {"format": FORMAT, "options": options, "sha256": sha256_file(temporary / PICTURES)}
+        index |= {} if extra is None else {"extra": extra, "extra_sha256": _sha256(extra)}
         write_json(temporary / INDEX, index)
         temporary.chmod(0o755)  # mkdtemp makes it private
         _move_into_place(temporary, folder, options, shape)
@@ -93,14 +95,20 @@ def find_damage(folder: Path, options: dict[str, Any], shape: tuple[int, ...]) -
             return f"the array is {pictures.shape} {pictures.dtype}"
         if sha256_file(folder / PICTURES) != index.get("sha256"):
             return "the checksum differs"
+        if _sha256(index.get("extra")) != index.get("extra_sha256", _sha256(None)):
+            return "the checksum of the index differs"
     except (OSError, ValueError, EOFError, FacenasError) as error:
         return str(error)
     return None
 
 
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def _digest(options: dict[str, Any]) -> str:
     """A short name for options."""
-    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
+    return _sha256(options)[:16]
 
 
 def _cannot_write(folder: Path, error: OSError) -> str:

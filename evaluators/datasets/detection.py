@@ -1,4 +1,4 @@
-"""What every data set of face detection is: splits of pictures with boxes, and a card that says where they come from."""
+"""What every data set of face detection is: splits of pictures with boxes, and a card that says where from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs `portrait_worker` in several processes and shows how far they are.
+"""Runs workers that make pictures in several processes, and shows how far they are.
 
 Plain subprocesses and no multiprocessing: spawned processes would import the user's main module again, and with it
 torch.
@@ -14,9 +14,9 @@ import selectors
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,6 +25,7 @@ from searchspaces.errors import DatasetError
 
 from .portrait_worker import Job
 
+WORKER = "evaluators.datasets.portrait_worker"
 MOST_PROCESSES = 8
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -46,31 +47,45 @@ def generate(
         DatasetError: if a process fails; its last words are in the message.
     """
     shares = processes or processes_for(len(people))
+    jobs = [Job(str(file), seed, image_size, people[share::shares]) for share in range(shares)]
+    text = f"Making the data set 'portraits' (simulated attacks, {len(people)} people, {shares} processes)"
+    run_workers(WORKER, [dataclasses.asdict(job) for job in jobs], len(people), text, progress)
+
+
+def run_workers(module: str, jobs: Sequence[dict[str, Any]], total: int, text: str, progress: bool) -> None:
+    """Run ``python -m module`` once for each job, all at the same time.
+
+    Args:
+        jobs: each is given to its process as JSON on the standard input.
+        total: how many lines the processes print, one for each thing that is finished.
+        text: what is being made.
+        progress: show a progress bar (one line where the output is no terminal).
+
+    Raises:
+        DatasetError: if a process fails; its last words are in the message.
+    """
     with contextlib.ExitStack() as stack:
-        workers = [
-            stack.enter_context(_worker(Job(str(file), seed, image_size, people[share::shares])))
-            for share in range(shares)
-        ]
-        _follow([worker for worker, _ in workers], len(people), progress)
+        workers = [stack.enter_context(_worker(module, job)) for job in jobs]
+        _follow([worker for worker, _ in workers], total, text, progress)
         for worker, words in workers:
             if worker.poll() not in (0, None):
                 words.seek(0)
                 last = words.read().strip().splitlines()[-1:] or ["it was killed"]
                 raise DatasetError(
-                    f"Making the portraits failed (exit code {worker.returncode}): {last[0]}. If memory or disk ran "
+                    f"{text} failed (exit code {worker.returncode}): {last[0]}. If memory or disk ran "
                     "out, free some or ask for fewer people; otherwise this is a bug."
                 )
 
 
 @contextlib.contextmanager
-def _worker(job: Job) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
+def _worker(module: str, job: dict[str, Any]) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
     """A running worker and the file of its error output; it is ended with the block, finished or not."""
     package_root = Path(__file__).resolve().parents[2]
     search_path = [str(package_root), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, **dict.fromkeys(THREAD_LIMITS, "1"), "PYTHONPATH": os.pathsep.join(search_path)}
     with tempfile.TemporaryFile("w+") as words:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "evaluators.datasets.portrait_worker"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=words,
@@ -80,7 +95,7 @@ def _worker(job: Job) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
         try:
             assert worker.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code tells
-                worker.stdin.write(json.dumps(dataclasses.asdict(job)).encode())
+                worker.stdin.write(json.dumps(job).encode())
                 worker.stdin.close()
             yield worker, words
         finally:
@@ -91,10 +106,9 @@ def _worker(job: Job) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
                 worker.stdout.close()
 
 
-def _follow(workers: list[subprocess.Popen[bytes]], people: int, progress: bool) -> None:
-    """Read the workers' lines, one a finished person, until all have closed their output or one has failed."""
+def _follow(workers: list[subprocess.Popen[bytes]], total: int, text: str, progress: bool) -> None:
+    """Read the workers' lines, one a finished thing, until all have closed their output or one has failed."""
     console = Console(stderr=True)
-    text = f"Making the data set 'portraits' (simulated attacks, {people} people, {len(workers)} processes)"
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -107,7 +121,7 @@ def _follow(workers: list[subprocess.Popen[bytes]], people: int, progress: bool)
     if progress and not console.is_terminal:
         print(f"facenas: {text} ...", file=sys.stderr)
     with bar, selectors.DefaultSelector() as selector:
-        task = bar.add_task(text, total=people)
+        task = bar.add_task(text, total=total)
         for worker in workers:
             assert worker.stdout is not None
             selector.register(worker.stdout, selectors.EVENT_READ, worker)

@@ -39,9 +39,10 @@ def crop_resized(sample: Sample, left: float, top: float, side: float, image_siz
     Boxes whose centre is outside are dropped, those that end up smaller than `SMALLEST_FACE` are ignored.
     """
     height, width = sample.picture.shape[-2:]
-    x0, y0, x1, y1 = round(left), round(top), round(left + side), round(top + side)
+    full = max(1, round(side))
+    x0, y0 = round(left), round(top)
+    x1, y1 = x0 + full, y0 + full
     inside = sample.picture[:, max(0, y0) : max(0, min(y1, height)), max(0, x0) : max(0, min(x1, width))]
-    full = max(1, x1 - x0)
     scale = image_size / full
     # the part of the result that the picture covers
     place = [round(scale * (bound - origin)) for bound, origin in ((max(0, x0), x0), (max(0, y0), y0))]

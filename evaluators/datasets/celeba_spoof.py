@@ -27,6 +27,7 @@ from PIL import Image, ImageOps
 
 from searchspaces.errors import ConfigError, DatasetError
 
+from ..pictures import MOST_PIXELS, to_rgb
 from . import register_dataset
 from .celeba_spoof_index import (
     FAULTS,
@@ -40,7 +41,6 @@ from .celeba_spoof_index import (
     find_root,
     load_index,
 )
-from .folder import MOST_PIXELS, to_rgb
 
 if TYPE_CHECKING:
     from .base import FaceData

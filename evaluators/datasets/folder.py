@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from PIL import Image, ImageOps
 
 from searchspaces.errors import ConfigError, DatasetError, nearest_name
 
+from ..pictures import open_picture, to_rgb, unreadable
 from . import register_dataset
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm"}
 IMAGE_SIZE = 128
 SMALLEST_SIDE = 64  # pixels: below half the stored size there is nothing left of print dots or of skin
-MOST_PIXELS = 50_000_000  # a larger picture is refused by its header, before it can fill the memory
 KEEP_IN_MEMORY = 4096  # pictures (200 MB at 128 x 128): a set this small is decoded once
 
 
@@ -67,27 +66,14 @@ class FileSource:
         return {"files": self.files, "size": self.size, "_kept": {}}
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A picture whose header has been read and found sensible; its pixels are not decoded yet.
+def open_face(path: Path) -> Image.Image:
+    """`pictures.open_picture` for a picture that is large enough to show a face.
 
     Raises:
         DatasetError: if the file is no picture, or too large or too small.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            picture = Image.open(path)
-    except Image.DecompressionBombError as error:
-        raise DatasetError(f"{path} is too large a picture: {error} Scale it down or remove it.") from error
-    except Exception as error:  # Pillow's readers raise many kinds for damaged files
-        raise _unreadable(path, error) from error
+    picture = open_picture(path)
     width, height = picture.size
-    if width * height > MOST_PIXELS:
-        picture.close()
-        raise DatasetError(
-            f"{path} is too large a picture: {width} x {height} pixels, more than {MOST_PIXELS // 1_000_000} million. "
-            "Scale it down or remove it."
-        )
     if min(width, height) < SMALLEST_SIDE:
         picture.close()
         raise DatasetError(
@@ -97,18 +83,13 @@ def open_picture(path: Path) -> Image.Image:
     return picture
 
 
-def _unreadable(path: Path, error: Exception) -> DatasetError:
-    reason = str(error).replace(str(path), "the file")
-    return DatasetError(f"{path} cannot be read as a picture: {reason}. Replace it or remove it.")
-
-
 def check_picture(path: Path) -> None:
     """Find a damaged file without the cost of its full decoding.
 
     Raises:
         DatasetError: naming the file.
     """
-    with open_picture(path) as picture:
+    with open_face(path) as picture:
         try:
             if picture.format == "JPEG":
                 picture.draft("L", (picture.width // 8, picture.height // 8))  # an eighth of the size, all of the data
@@ -116,7 +97,7 @@ def check_picture(path: Path) -> None:
             else:
                 picture.verify()
         except Exception as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:
@@ -125,26 +106,14 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     Raises:
         DatasetError: naming the file.
     """
-    with open_picture(path) as picture:
+    with open_face(path) as picture:
         try:
             picture.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded no larger than is needed
             upright = to_rgb(ImageOps.exif_transpose(picture))
             square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
         except Exception as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
-
-
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """8-bit RGB from grey, palette, CMYK, 16-bit and transparent pictures."""
-    if picture.mode.startswith(("I", "F")):
-        # Pillow clips these to 0..255; 16-bit grey has to be scaled to that instead
-        values = np.asarray(picture).astype(np.float64)
-        scale = 255.0 / 65535.0 if values.max(initial=0.0) > 255 else 1.0
-        picture = Image.fromarray(np.clip(values * scale + 0.5, 0, 255).astype(np.uint8))
-    if picture.mode == "P":
-        picture = picture.convert("RGBA")  # by way of the palette's own transparency
-    return picture.convert("RGB")
 
 
 def scan_class(folder: Path, live: bool) -> tuple[list[Picture], int]:

@@ -48,6 +48,7 @@ def check_space(options: SearchOptions) -> None:
     if isinstance(options, SinglePathOptions):
         check_paths(options, space)
     parts = getattr(options, "partial_channels", 1)
+    parts = 1 if parts is None else parts  # the strategy's own default is checked with its supernet
     channels = getattr(space, "channels", 0)
     if parts < 1 or (parts > 1 and channels and (channels % parts or channels // parts < 2)):
         raise ConfigError(

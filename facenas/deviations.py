@@ -32,6 +32,20 @@ RULES = {
         ("pictures", "random crop and mirror image too", "The paper names neither; small data sets need them."),
     ],
 }
+# of detectors: option of the task, what the paper says of it, the reason for our default
+DETECTION = [
+    ("margin", "m not given", "CosFace's order of size; it is a bias of logits that are not normalised."),
+    ("regression_weight", "lambda_1 not given", "Both losses alike."),
+    ("first_shot_weight", "lambda_2 not given", "DSFD weighs both shots alike."),
+    ("negatives", "not given", "DSFD's three hard negatives a positive."),
+    ("overlap", "0.3", "Of the non-maximum suppression."),
+]
+DETECTION_RULES = [
+    ("anchors", "one a position, 1 : 1.5, four strides large; two in the first shot", "DSFD's."),
+    ("matching", "IoU of 0.4, and the best free anchor of every face", "DSFD's."),
+    ("augmentation", "crops that choose a face's size, SSD crops, mirror, colours", "DSFD's, which the paper follows."),
+    ("halves of the search", "no person or event in both", "The paper does not say how it splits."),
+]
 # a sampled training of PTA besides: option, paper, the reason
 SAMPLED = [
     ("validated", "HHH (Fig. 2)", "The epoch with this configuration's lowest validation EER is kept."),
@@ -73,6 +87,8 @@ def open_choices(options: SearchOptions) -> list[dict[str, Any]]:
         if options.uniform or options.sampling:
             value = "all alike" if options.uniform else options.sampling
             rows.append({"option": "sampling", "value": value, "paper": "Table 2", "why": SET})
+    if find_space_task(options.space) == "detection":
+        return rows + detection_choices(options)
     if options.space == "autofas" and not hasattr(options, "partial_channels"):
         rows.append(
             {"option": "partial channels", "value": "not used", "paper": "used", "why": "strategies.pc_darts does"}
@@ -82,3 +98,27 @@ def open_choices(options: SearchOptions) -> list[dict[str, Any]]:
     rows.append({"option": "score", "value": score[0], "paper": "not given", "why": score[1]})
     rows.extend({"option": option, "value": value, "paper": "not given", "why": why} for option, value, why in rules)
     return rows
+
+
+def find_space_task(space: str) -> str:
+    """The task of a space's networks."""
+    from searchspaces.registry import find_space
+
+    return getattr(find_space(space).space_class, "task", "antispoofing")
+
+
+def detection_choices(options: SearchOptions) -> list[dict[str, Any]]:
+    """Rows of what is particular to face detection."""
+    import inspect
+
+    from evaluators.detection import Detection
+
+    defaults = {name: parameter.default for name, parameter in inspect.signature(Detection).parameters.items()}
+    rows = []
+    for option, paper, why in DETECTION:
+        value = options.task_options.get(option, defaults[option])
+        rows.append(
+            {"option": option, "value": value, "paper": paper, "why": why if value == defaults[option] else SET}
+        )
+    fixed = [{"option": o, "value": value, "paper": "not given", "why": why} for o, value, why in DETECTION_RULES]
+    return rows + fixed

@@ -355,11 +355,6 @@ class Stages:
 
     # ---- provenance
 
-    def _task_name(self) -> str:
-        from searchspaces.registry import find_space
-
-        return getattr(find_space(self.options.space).space_class, "task", "antispoofing")
-
     def _read_provenance(self) -> dict[str, Any]:
         from searchspaces.files import read_json
 
@@ -373,12 +368,12 @@ class Stages:
         from hardware.device import this_device
         from searchspaces.files import write_json
 
-        from .deviations import open_choices
+        from .deviations import find_space_task, open_choices
 
         self.provenance.setdefault("started", datetime.now(UTC).isoformat(timespec="seconds"))
         self.provenance.update(
             strategy=self.strategy,
-            task=self._task_name(),
+            task=find_space_task(self.options.space),
             facenas=version("facenas"),
             torch=version("torch"),
             nni=version("nni"),

@@ -26,11 +26,17 @@ from .branches import branches_figure, has_branches
 from .figures import save_figure
 from .layout import Box, Layout, Route, layered_layout
 from .palette import INK, MUTED, NODE, PAPER, operation_colour, text_colour
+from .pyramid import draw_pyramid, pyramid_size
 from .strokes import add_box, add_text, text_width
 
 POINTS = 9.5  # of an operation's name where a cell is drawn at its natural size
 NODE_HEIGHT, ARROW = 0.36, 0.09  # inches
-TITLES = {"normal": "Normal cell: keeps the resolution", "reduce": "Reduction cell: halves the resolution"}
+PYRAMID = "fpn"  # the cell of its nodes
+TITLES = {
+    "normal": "Normal cell: keeps the resolution",
+    "reduce": "Reduction cell: halves the resolution",
+    "fpn": "Pyramid",
+}
 
 
 @dataclass
@@ -55,7 +61,9 @@ def draw_cell(graph: nx.MultiDiGraph, cell: str, ax: Axes) -> CellDrawing:
     Raises:
         ArchitectureError: if the graph has no such cell, or the cell feeds itself.
     """
-    layout, names = _lay_out(graph, cell), _subgraph(graph, cell).nodes(data="label")
+    part = _subgraph(graph, cell)
+    layout, names = _lay_out(graph, cell), part.nodes(data="label")
+    weights = {(source, target): weight for source, target, weight in part.edges(data="weight")}
     scale = _fit(ax, layout)
     drawing = CellDrawing(layout, scale)
     for route in sorted(layout.routes, key=lambda route: route.operation is not None):
@@ -67,7 +75,8 @@ def draw_cell(graph: nx.MultiDiGraph, cell: str, ax: Axes) -> CellDrawing:
         drawing.nodes.append((box, [text]))
     for route in layout.routes:
         if route.label is not None:
-            drawing.labels.append((layout.boxes[route.label], _draw_label(ax, layout.boxes[route.label], route, scale)))
+            box = layout.boxes[route.label]
+            drawing.labels.append((box, _draw_label(ax, box, route, scale, weights.get(route_ends(layout, route)))))
     return drawing
 
 
@@ -82,19 +91,32 @@ def architecture_figure(graph: nx.MultiDiGraph) -> Figure:
     cells = cells_of(graph)
     if not cells:
         raise ArchitectureError("This architecture has no cells to draw: no node of its graph names a cell.")
-    sizes = [_lay_out(graph, cell).size for cell in cells]
-    margin, heading, legend = 0.15, 0.5, 1.0
+    sizes = [pyramid_size(graph) if cell == PYRAMID else _lay_out(graph, cell).size for cell in cells]
+    margin, heading, legend = 0.15, 0.5, 1.0 + 0.18 * (len(_operations(graph)) // 4)
     width = max(7.2, *(w for w, _ in sizes)) + 2 * margin
     height = sum(h + heading + 2 * margin for _, h in sizes) + legend
     figure = Figure(figsize=(width, height), facecolor=PAPER)
     top = height
     for cell, (w, h) in zip(cells, sizes, strict=True):
-        figure.text(margin / width, (top - 0.32) / height, TITLES.get(cell, cell), size=12, weight="bold", color=INK)
+        figure.text(margin / width, (top - 0.32) / height, title_of(cell), size=12, weight="bold", color=INK)
         top -= heading + h + 2 * margin
         frame = (0.0, top / height, (w + 2 * margin) / width, (h + 2 * margin) / height)
-        draw_cell(graph, cell, figure.add_axes(frame))
+        if cell == PYRAMID:
+            draw_pyramid(graph, figure.add_axes((frame[0], frame[1], w / width, h / height)))
+        else:
+            draw_cell(graph, cell, figure.add_axes(frame))
     _legend(figure, graph, margin / width, 0.1 / height)
     return figure
+
+
+def title_of(cell: str) -> str:
+    """What stands above a cell, a pyramid or a level's tree.
+
+    >>> title_of("cpm_5")
+    'Tree of level 5 (stride 32)'
+    """
+    tree = re.fullmatch(r"cpm_(\d+)", cell)
+    return f"Tree of level {tree[1]} (stride {2 ** int(tree[1])})" if tree else TITLES.get(cell, cell)
 
 
 def draw_architecture(graph: nx.MultiDiGraph, path: str | Path) -> Path:
@@ -125,7 +147,8 @@ def _lay_out(graph: nx.MultiDiGraph, cell: str) -> Layout:
     operations = [operation for *_, operation in part.edges(data="operation") if operation is not None]
     width = max((text_width(operation, POINTS) for operation in operations), default=0.5) + 0.24
     strides = {int(stride or 1) for *_, stride in part.edges(data="stride")}
-    return layered_layout(part, nodes, {stride: (width, 0.27 if stride == 1 else 0.42) for stride in strides})
+    plain = 0.27 if all(weight is None for *_, weight in part.edges(data="weight")) else 0.42
+    return layered_layout(part, nodes, {stride: (width, plain if stride == 1 else 0.42) for stride in strides})
 
 
 def _node_text(label: Any, name: str) -> str:
@@ -185,22 +208,39 @@ def _draw_route(ax: Axes, layout: Layout, route: Route, scale: float) -> Curve:
     return curve
 
 
-def _draw_label(ax: Axes, box: Box, route: Route, scale: float) -> list[Text]:
+def route_ends(layout: Layout, route: Route) -> tuple[str, str]:
+    """The names of the nodes that a route joins."""
+    names = {index: name for name, index in layout.nodes.items()}
+    return names[route.stops[0]], names[route.stops[-1]]
+
+
+def _draw_label(ax: Axes, box: Box, route: Route, scale: float, weight: float | None) -> list[Text]:
+    """An operation's name, and below it its stride if it is not 1, or the weight of its path if that is known."""
     colour = operation_colour(str(route.operation))
     ink = text_colour(colour)
     add_box(ax, box.edges, colour, colour, 0.8 * scale, rounding=0.1)
-    if route.stride == 1:
+    below = f"stride {route.stride}" if route.stride != 1 else "" if weight is None else f"path {weight:.2f}"
+    if not below:
         return [add_text(ax, box.x, box.y, str(route.operation), POINTS * scale, ink)]
-    lower = add_text(ax, box.x, box.y - 0.095, f"stride {route.stride}", (POINTS - 2) * scale, ink, style="italic")
+    lower = add_text(ax, box.x, box.y - 0.095, below, (POINTS - 2) * scale, ink, style="italic")
     return [add_text(ax, box.x, box.y + 0.075, str(route.operation), POINTS * scale, ink), lower]
 
 
+def _operations(graph: nx.MultiDiGraph) -> list[str]:
+    return sorted({operation for *_, operation in graph.edges(data="operation") if operation is not None})
+
+
 def _legend(figure: Figure, graph: nx.MultiDiGraph, x: float, y: float) -> None:
-    used = sorted({operation for *_, operation in graph.edges(data="operation") if operation is not None})
+    used, cells = _operations(graph), cells_of(graph)
     entries = [Line2D([], [], color=operation_colour(operation), linewidth=5, label=operation) for operation in used]
-    joined = "concatenated into the output"
+    joined = "joined as it is" if PYRAMID in cells else "concatenated into the output"
     entries.append(Line2D([], [], color=MUTED, linewidth=1.1, linestyle=(0, (4, 2.5)), label=joined))
     note = "Numbered boxes add up what arrives"
+    if any(cell.startswith("cpm_") for cell in cells):
+        leaves = "leaves" if graph.graph.get("output") == "leaves" else "nodes"
+        note = f"Box 0 is the level's map; the {leaves} are concatenated"
+    if PYRAMID in cells:
+        note = "Up and down the chains maps are resized; numbers beside the paths are their weights"
     if "c_{k-2}" in dict(graph.nodes(data="label")).values():
         note += ";\n$c_{k-1}$ and $c_{k-2}$ are the outputs of the cell before and of the one before that"
     columns = min(len(entries), 4)

@@ -22,6 +22,19 @@ OPERATIONS: dict[str, str] = {
     "sep_conv_5x5": "#0068a8",
     "dil_conv_3x3": "#cc79a7",
     "dil_conv_5x5": "#882255",
+    # ASFD: square kernels blue, rectangles green to yellow, dilated ones purple, each darker as it reaches further
+    "conv_1x1": "#f0b429",
+    "dw_conv_3x3": "#6cc0f5",
+    "dw_conv_5x5": "#0068a8",
+    "dw_conv_1x3": "#b5dd6a",
+    "dw_conv_3x1": "#5fae57",
+    "dw_conv_1x3_3x1": "#1f7a4d",
+    "dw_conv_1x5": "#f2a487",
+    "dw_conv_5x1": "#d5663e",
+    "dw_conv_1x5_5x1": "#8f3212",
+    "dil_conv_3x3_r2": "#dda6cf",
+    "dil_conv_3x3_r3": "#b0559b",
+    "dil_conv_5x5_r2": "#6d1f5e",
 }
 _OTHERS = ("#44aa99", "#999933", "#aa4499", "#6699cc", "#661100", "#88ccee", "#117733", "#ddcc77")
 

@@ -32,7 +32,10 @@ class DetectionBatches(Dataset):
         for place, index in enumerate(key.indices):
             random = np.random.default_rng([self.seed, key.epoch, key.number, place, AUGMENTATION_STREAM])
             boxes, ignored = (torch.from_numpy(each[index]) for each in (self.split.boxes, self.split.ignored))
-            samples.append(self.augment(Sample(self.split.picture(index), boxes, ignored), self.image_size, random))
+            picture = self.split.picture(index)
+            if int(self.split.rows[index]) in getattr(self.split.source, "damaged", ()):
+                ignored = torch.ones_like(ignored)  # there is nothing to see
+            samples.append(self.augment(Sample(picture, boxes, ignored), self.image_size, random))
         pictures = normalise(torch.stack([sample.picture for sample in samples]))
         return pictures, ([sample.boxes for sample in samples], [sample.ignored for sample in samples])
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from searchspaces.errors import ConfigError, nearest_name
+from searchspaces.errors import ConfigError, DatasetError, nearest_name
 
 from .datasets import build_dataset
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .task import Task
 
 
-def build_task(space: Any, options: Mapping[str, Any], progress: bool = True) -> Task:
+def build_task(space: Any, options: Mapping[str, Any], progress: bool = True, judging: bool = False) -> Task:
     """The task that a space's networks are for, with the data that a run's options describe.
 
     Args:
@@ -24,6 +24,7 @@ def build_task(space: Any, options: Mapping[str, Any], progress: bool = True) ->
         options: ``data``, ``data_root``, ``people``, ``data_seed``, ``supervision``, ``augmentation``,
             ``task_options``, ``workers``, as in a run's config.yaml.
         progress: show a progress bar while data is made.
+        judging: the task only judges, so a data set without a training split will do.
 
     Raises:
         FacenasError: for an unknown data set, one that is incomplete or for another task; an unknown supervision or
@@ -36,6 +37,12 @@ def build_task(space: Any, options: Mapping[str, Any], progress: bool = True) ->
         seed=options.get("data_seed", 0),
         progress=progress,
     )
+    missing = [] if judging else [split for split in ("train", "val", "test") if split not in data.splits]
+    if missing:
+        raise DatasetError(
+            f"The data set {data.name!r} has no {' and no '.join(missing)} split: it is for judging a finished run "
+            f"(python -m evaluators.verify RUN --data {data.name} --data-root DIR)."
+        )
     task = BUILDERS[getattr(space, "task", "antispoofing")](space, data, options)
     task.workers = options.get("workers")
     return task

@@ -8,18 +8,26 @@ from pathlib import Path
 from typing import Any
 
 
-def main(run: str, split: str = "test", space_module: str | None = None) -> None:
+def main(
+    run: str,
+    split: str = "test",
+    data: str | None = None,
+    data_root: str | None = None,
+    space_module: str | None = None,
+) -> None:
     """Load a run's architecture, weights and data, and print its metrics as JSON.
 
     Args:
         run: a run folder with config.yaml, architecture.json and weights.safetensors.
         split: which split is judged.
+        data: another data set than the run's, for example fddb.
+        data_root: its folder.
         space_module: the module of a space of your own, imported before the architecture is read.
     """
     import yaml
 
     from searchspaces import Architecture
-    from searchspaces.errors import RunFolderError
+    from searchspaces.errors import ConfigError, RunFolderError
 
     from .tasks import build_task
 
@@ -32,7 +40,11 @@ def main(run: str, split: str = "test", space_module: str | None = None) -> None
         raise RunFolderError(f"Cannot read {folder / 'config.yaml'}: {error}") from error
     architecture = Architecture.load(folder / "architecture.json")
     network = architecture.build(weights=folder / "weights.safetensors").eval()
-    task = build_task(architecture.model_space(), options, progress=False)
+    if data:
+        options |= {"data": data, "data_root": data_root, "people": None}
+    task = build_task(architecture.model_space(), options, progress=data is not None, judging=True)
+    if split not in task.data.splits:
+        raise ConfigError(f"The data set {task.data.name!r} has no split {split!r}: {', '.join(task.data.splits)}.")
     print(json.dumps(task.metrics(network, split)))
 
 

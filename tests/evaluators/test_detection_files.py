@@ -126,8 +126,9 @@ def test_what_is_missing_is_named(wider):
         build_dataset("wider-face", root=wider, people=3, progress=False)
     write_ground_truth(wider)
     write_text(wider / "eval_tools/ground_truth/wider_easy_val.mat", "no matrix")
-    with pytest.raises(DatasetError, match="wider_easy_val[.]mat cannot be read"):
+    with pytest.raises(DatasetError, match=r"wider_easy_val\.mat cannot be read"):
         build_dataset("wider-face", root=wider, progress=False)
+    (wider / "eval_tools/ground_truth/wider_easy_val.mat").unlink()
     (wider / "WIDER_val").rename(wider / "elsewhere")
     with pytest.raises(DatasetError, match="annotated pictures are not below"):
         build_dataset("wider-face", root=wider, progress=False)
@@ -196,7 +197,7 @@ def test_the_box_of_an_ellipse_holds_all_of_it():
 
 def test_fddb_is_for_judging_only(fddb):
     space = build_space("asfd", **PLAIN)
-    with pytest.raises(DatasetError, match="evaluators[.]verify"):
+    with pytest.raises(DatasetError, match=r"evaluators\.verify"):
         tasks.build_task(space, {"data": "fddb", "data_root": fddb}, progress=False)
 
 

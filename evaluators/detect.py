@@ -103,7 +103,7 @@ def find_faces(
     x = F.pad(x, (0, max(0, SMALLEST_SIDE - inner[1]), 0, max(0, SMALLEST_SIDE - inner[0])))
     with torch.no_grad():
         outputs = network(x)
-    levels = tuple(network.levels)  # type: ignore[arg-type, union-attr]
+    levels = tuple(network.levels)  # type: ignore[arg-type]
     padded = (int(x.shape[-2]), int(x.shape[-1]))
     ((boxes, scores),) = faces(outputs, padded, levels, confidence=threshold, overlap=overlap)
     back = [width / inner[1], height / inner[0]] * 2

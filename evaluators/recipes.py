@@ -111,12 +111,12 @@ ASFD_QUICK = replace(
         "lowest_level": 3,
         "image_size": 256,
     },
-    search_epochs=8,
+    search_epochs=18,
     search_batch=8,
-    warmup_epochs=2,
-    search_learning_rate=0.004,
+    warmup_epochs=8,  # earlier there is no detector yet whose loss could tell operations apart
+    search_learning_rate=0.008,
     arc_learning_rate=5e-2,
-    train_epochs=30,
+    train_epochs=25,
     train_batch=8,
     train_learning_rate=0.008,
     optimizer="adam",  # a backbone from random weights does not start with the paper's SGD
@@ -177,7 +177,8 @@ def find_recipe(space: str, name: str, data: str | None = None) -> Recipe:
     if name not in recipes:
         raise UnknownNameError("recipe", name, recipes)
     data = data or recipes[name].data
-    return replace(recipes[name], data=data, **({} if data.startswith("portraits") else {"people": None}))
+    recipe = replace(recipes[name], data=data)
+    return recipe if data.startswith("portraits") else replace(recipe, people=None)
 
 
 # what the space's paper gives (Auto-FAS in section 3.3, PTA in section 4); other values of the recipe "paper" are ours

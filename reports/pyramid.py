@@ -75,8 +75,8 @@ def draw_pyramid(graph: nx.MultiDiGraph, ax: Axes) -> PyramidDrawing:
         half = NODE_SIZE[0] / 2, NODE_SIZE[1] / 2
         box = (x - half[0], y - half[1], x + half[0], y + half[1])
         add_box(ax, box, NODE, INK, 1.1, rounding=0.06)
-        letter, _, level = str(graph.nodes[name]["label"]).partition("_")
-        drawing.nodes.append((box, add_text(ax, x, y, rf"${letter}_{{{level}}}$", POINTS, INK)))
+        letter, _, number = str(graph.nodes[name]["label"]).partition("_")
+        drawing.nodes.append((box, add_text(ax, x, y, rf"${letter}_{{{number}}}$", POINTS, INK)))
     return drawing
 
 

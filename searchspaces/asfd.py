@@ -83,10 +83,10 @@ class Head(nn.Module):
 
     @staticmethod
     def _tower(channels: int, layers: int, outputs: int) -> nn.Sequential:
-        hidden = [Separable(channels, channels, 1, [nn.ReLU()], bias=True) for _ in range(layers)]
-        for layer in hidden:  # without norms the maps must keep their size
-            nn.init.kaiming_normal_(layer[0].weight, nonlinearity="linear")
-            nn.init.kaiming_normal_(layer[1].weight, nonlinearity="relu")
+        hidden: list[Any] = [Separable(channels, channels, 1, [nn.ReLU()], bias=True) for _ in range(layers)]
+        for depthwise, pointwise, _ in hidden:  # without norms the maps must keep their size
+            nn.init.kaiming_normal_(depthwise.weight, nonlinearity="linear")
+            nn.init.kaiming_normal_(pointwise.weight, nonlinearity="relu")
         predictor = nn.Conv2d(channels, outputs, 3, padding=1)
         nn.init.normal_(predictor.weight, std=0.01)
         nn.init.zeros_(predictor.bias)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ The convolutions follow DARTS (Liu et al., ICLR 2019): ReLU, convolution, batch 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -134,7 +134,7 @@ class DepthwiseSeparable(nn.Sequential):
             step = stride if index == 0 else 1
             if kernel != (1, 1):
                 padding = tuple(side // 2 * dilation for side in kernel)
-                options = {"padding": padding, "dilation": dilation, "groups": channels, "bias": False}
+                options: dict[str, Any] = {"padding": padding, "dilation": dilation, "groups": channels, "bias": False}
                 layers.append(nn.Conv2d(channels, channels, kernel, step, **options))
                 step = 1
             layers.append(nn.Conv2d(channels, channels, 1, step, bias=False))

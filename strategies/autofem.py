@@ -113,9 +113,10 @@ class NodeFusion(nn.Module):
 
     def __init__(self, nodes: int, channels: int, affine: bool) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in range(nodes))
-        for part in self.parts:  # as the one convolution of all nodes is
+        parts = [nn.Conv2d(channels, channels, 1, bias=False) for _ in range(nodes)]
+        for part in parts:  # as the one convolution of all nodes is
             nn.init.uniform_(part.weight, -((nodes * channels) ** -0.5), (nodes * channels) ** -0.5)
+        self.parts = nn.ModuleList(parts)
         self.norm = nn.BatchNorm2d(channels, affine=affine)
 
     def forward(self, states: Sequence[Tensor], nodes: Sequence[int]) -> Tensor:
@@ -125,7 +126,7 @@ class NodeFusion(nn.Module):
 
     def of_nodes(self, nodes: Sequence[int]) -> dict[str, Tensor]:
         """The state dict of a `fusion` of these nodes with the weights that they have here."""
-        weight = torch.cat([self.parts[node - 1].weight.detach() for node in nodes], dim=1)
+        weight = torch.cat([self.parts.get_parameter(f"{node - 1}.weight").detach() for node in nodes], dim=1)
         return {"1.weight": weight, **{f"2.{name}": value for name, value in self.norm.state_dict().items()}}
 
 

@@ -221,8 +221,9 @@ class GumbelSinglePath(DARTS):
                 kind = "edges" if self.wanted == "auto" else self.wanted
                 parts = self.partial_channels or (PARTIAL_CHANNELS if kind == "edges" else 1)
                 self._note(kind)
-                sampler = GumbelTree if isinstance(module, MutableTree) else GumbelCell
-                return sampler(module, memo, kind, parts)  # type: ignore[arg-type]
+                if isinstance(module, MutableTree):
+                    return GumbelTree(module, memo, kind, parts)
+                return GumbelCell(module, memo, kind, parts)
             if isinstance(module, MutablePyramid):
                 self._check_pyramid()
                 return GumbelPyramid(module, memo)

@@ -19,8 +19,9 @@ from searchspaces.naming import Registry
 
 if TYPE_CHECKING:
     from .base import FaceData, Split
+    from .detection import DetectionData
 
-Builder = Callable[..., "FaceData"]
+Builder = Callable[..., "FaceData | DetectionData"]
 _DATASETS: Registry[Builder] = Registry("data set")
 
 
@@ -46,7 +47,7 @@ def build_dataset(
     seed: int = 0,
     cache: str | Path | None = None,
     progress: bool = True,
-) -> FaceData:
+) -> Any:
     """Build a data set.
 
     Args:
@@ -61,6 +62,9 @@ def build_dataset(
         UnknownNameError: if there is no such data set; the message names the nearest.
         ConfigError: for an option that the data set does not take.
         DatasetError: if its pictures are missing, incomplete or damaged.
+
+    Returns:
+        A `FaceData` for anti-spoofing, a `detection.DetectionData` for face detection.
     """
     return _DATASETS[name](root=root, people=people, seed=seed, cache=cache, progress=progress)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -53,7 +53,7 @@ class BoxSplit(Dataset[torch.Tensor]):
         self.groups, self.names = np.asarray(self.groups, dtype=str), np.asarray(self.names, dtype=str)
         self.sizes = np.asarray(self.sizes, dtype=np.int64).reshape(-1, 2)
         self.rows = np.asarray(self.rows, dtype=np.int64)
-        per_picture: list[Sequence[Any]] = [self.ignored, self.groups, self.names, self.sizes, self.rows]
+        per_picture: list[Any] = [self.ignored, self.groups, self.names, self.sizes, self.rows]
         per_picture += list(self.subsets.values())
         if any(len(each) != len(self.boxes) for each in per_picture):
             raise ValueError("A BoxSplit needs one entry a picture everywhere.")

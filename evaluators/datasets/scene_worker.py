@@ -69,7 +69,9 @@ def compose(
         paste(scene, distractor(size, random, people))
     boxes: list[tuple[float, float, float, float]] = []
     number = 0 if random.random() < NO_FACE or not people else _number_of_faces(random, len(people))
-    widths = np.sort(np.exp(random.uniform(*np.log(WIDTHS), number)))  # the largest are nearest, so they come last
+    widths = np.sort(
+        np.exp(random.uniform(np.log(WIDTHS[0]), np.log(WIDTHS[1]), number))
+    )  # the largest are nearest, so they come last
     for index, width in zip(random.permutation(len(people))[:number], widths, strict=True):
         person = trimmed(people[int(index)], random)
         for _ in range(TRIALS):
@@ -153,12 +155,12 @@ def photograph(scene: Array, random: Random) -> Array:
 
 def read_person(file: str, box: Sequence[float]) -> CutOut | None:
     """The cut-out of a portrait file."""
-    with Image.open(file) as picture:
-        picture = picture.convert("RGB")
-        if picture.height > PORTRAIT_HEIGHT:
-            width = round(picture.width * PORTRAIT_HEIGHT / picture.height)
-            picture = picture.resize((width, PORTRAIT_HEIGHT), Image.Resampling.LANCZOS)
-        return cut_out_person(picture, box)
+    with Image.open(file) as opened:
+        picture = opened.convert("RGB")
+    if picture.height > PORTRAIT_HEIGHT:
+        width = round(picture.width * PORTRAIT_HEIGHT / picture.height)
+        picture = picture.resize((width, PORTRAIT_HEIGHT), Image.Resampling.LANCZOS)
+    return cut_out_person(picture, box)
 
 
 def work(job: Job) -> None:

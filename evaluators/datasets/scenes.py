@@ -36,7 +36,7 @@ SCENES_PER_PERSON = 1
 IMAGE_SIZE = 320
 GENERATOR_VERSION = 1  # raise it when a picture of the same seed would come out differently
 # photographs by split, package and file: none is in two of them
-PHOTOGRAPHS = {
+PHOTOGRAPHS: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {
         "scikit-learn": ("china.jpg",),
         "scikit-image": (

@@ -13,8 +13,9 @@ def main(
     data_seed: int | None = None,
     people: int | None = None,
     recipe: str = "quick",
-    supervision: Literal["pixel", "binary", "cross_entropy"] | None = None,
-    augmentation: Literal["crop", "colour"] | None = None,
+    supervision: Literal["pixel", "binary", "cross_entropy", "drmc"] | None = None,
+    augmentation: Literal["crop", "colour", "dsfd"] | None = None,
+    task_options: dict[str, Any] | None = None,
     out: str | None = None,
     seed: int = 0,
     epochs: int | None = None,
@@ -29,13 +30,14 @@ def main(
 
     Args:
         architecture: an architecture.json, or a run folder that holds one.
-        data: the data set; that of the run which found the architecture, else portraits.
+        data: the data set; that of the run which found the architecture, else the recipe's.
         data_root: the folder of the data set, for data sets that have one.
         data_seed: seed of generated data; the run's, else 0.
         people: how many people of the data set are used; the run's, else from the recipe.
         recipe: hyper-parameters by name, quick or paper.
         supervision: what the loss compares; the run's, else the recipe's.
         augmentation: of training pictures; the run's, else the recipe's.
+        task_options: of face detection, such as '{"margin": 0.5}'; the run's by default.
         out: the run folder; runs/train-SPACE-SEED by default.
         seed: seed of the weights and the data order.
         epochs: from the recipe by default.
@@ -54,9 +56,8 @@ def main(
 
     given = Architecture.load(architecture)
     run = _run_options(Path(architecture)) if data is None else {}
-    data = data or run.get("data", "portraits")
     network = given.with_options(**space_options) if space_options else given
-    defaults = find_recipe(network.space, recipe, data)
+    defaults = find_recipe(network.space, recipe, data or run.get("data"))
     schedule = WeightSchedule(
         defaults.train_epochs if epochs is None else epochs,
         defaults.train_batch if batch is None else batch,
@@ -66,18 +67,20 @@ def main(
         decay=defaults.decay,
         gradient_clip=defaults.gradient_clip,
         keep=defaults.keep,
+        warmup_steps=defaults.warmup_steps,
     )
     if schedule.epochs < 1 or schedule.batch_size < 1 or schedule.learning_rate <= 0:
         raise ConfigError("epochs and batch must be at least 1, and learning_rate above 0.")
     options = {
         "space": network.space,
-        "data": data,
+        "data": defaults.data,
         "data_root": data_root or run.get("data_root"),
         "data_seed": run.get("data_seed", 0) if data_seed is None else data_seed,
         "people": run.get("people", defaults.people) if people is None else people,
         "recipe": recipe,
         "supervision": supervision or run.get("supervision", defaults.supervision),
         "augmentation": augmentation or run.get("augmentation", defaults.augmentation),
+        "task_options": run.get("task_options", {}) if task_options is None else task_options,
         "seed": seed,
         "epochs": schedule.epochs,
         "batch": schedule.batch_size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -109,6 +109,9 @@ class AntiSpoofing(Task):
 
     def loader(self, split: Split, batch_size: int, seed: int) -> DataLoader:
         return training_loader(split, self.image_size, batch_size, seed, self.workers, self.augmentation)
+
+    def pictures(self, split: Split, batch_size: int) -> Iterator[Tensor]:
+        yield from judging_loader(split, self.image_size, batch_size, self.workers)
 
     @torch.no_grad()
     def predict(self, network: nn.Module, split: Split, batch_size: int = 32) -> Tensor:

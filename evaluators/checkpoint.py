@@ -64,6 +64,17 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
         """Called before the checkpoint is written; subclasses keep what the epoch has brought."""
 
 
+def go_on_after(checkpoint: str | Path, *loaders: Any) -> None:
+    """Tell the loaders of a training that is resumed which epoch comes next.
+
+    Lightning does so too, but only after it has started their worker processes, which by then have been asked for the
+    first batches of epoch 0.
+    """
+    epoch = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
+    for loader in loaders:
+        loader.sampler.set_epoch(epoch)
+
+
 def lowest_error(row: Mapping[str, Any]) -> tuple[float, ...]:
     """Sort key of an epoch: its validation EER, of equal ones the loss."""
     return row["val_eer"], row["val_loss"]

@@ -11,7 +11,6 @@ from torch import nn
 
 from hardware.norms import averaging, restore, statistics
 
-from .batches import judging_loader
 from .datasets.base import Split
 from .task import Task
 
@@ -23,12 +22,12 @@ def recalibrated(network: nn.Module, task: Task, split: Split, batch_size: int =
     """New batch-norm statistics for what the network runs now, taken from a split; the old ones come back afterwards.
 
     A batch norm of the trunk has met the outputs of all branches in training, each with its own mean. The statistics
-    are plain averages over the batches of the split, cropped in the middle as for judging; no weight is touched.
+    are plain averages over the batches of the split (see `Task.pictures`); no weight is touched.
     """
     device, was_training, saved = next(network.parameters()).device, network.training, statistics(network)
     try:
         with averaging(network), torch.no_grad():
-            for batch in judging_loader(split, task.image_size, batch_size, task.workers):
+            for batch in task.pictures(split, batch_size):
                 if len(batch) == min(batch_size, len(split)):  # a shorter one would weigh as much in the average
                     network(batch.to(device))
         yield network

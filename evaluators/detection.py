@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -123,6 +123,10 @@ class Detection(Task):
 
     def loader(self, split: BoxSplit, batch_size: int, seed: int) -> DataLoader:
         return detection_training_loader(split, self.image_size, batch_size, seed, self.workers, self.augmentation)
+
+    def pictures(self, split: BoxSplit, batch_size: int) -> Iterator[Tensor]:
+        for pictures, _ in self.loader(split, batch_size, seed=0):
+            yield pictures
 
     @torch.no_grad()
     def predict(self, network: nn.Module, split: BoxSplit, batch_size: int = 16) -> Predictions:

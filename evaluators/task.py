@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,6 +68,10 @@ class Task(ABC):
     @abstractmethod
     def loader(self, split: Any, batch_size: int, seed: int) -> DataLoader:
         """Augmented batches of a split: pictures and targets."""
+
+    @abstractmethod
+    def pictures(self, split: Any, batch_size: int) -> Iterator[Tensor]:
+        """Batches of a split's pictures as a network takes them, to recalibrate its statistics; always the same."""
 
     @abstractmethod
     def predict(self, network: nn.Module, split: Any, batch_size: int = 32) -> Any:

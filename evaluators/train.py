@@ -28,7 +28,7 @@ from searchspaces.architecture import load_weights
 from searchspaces.errors import DivergenceError, FacenasError
 from searchspaces.files import write_json, write_text
 
-from .checkpoint import EpochCheckpoint, best_epoch, latest_checkpoint
+from .checkpoint import EpochCheckpoint, best_epoch, go_on_after, latest_checkpoint
 from .datasets.base import Split
 from .task import TRAINER_OPTIONS, Task, TaskModule, WeightSchedule
 
@@ -126,7 +126,10 @@ def fit(
     )
     resume = {"ckpt_path": str(checkpoint), "weights_only": True} if checkpoint else {}
     try:
-        trainer.fit(module, task.loader(split, schedule.batch_size, seed), **resume)
+        loader = task.loader(split, schedule.batch_size, seed)
+        if checkpoint:
+            go_on_after(checkpoint, loader)
+        trainer.fit(module, loader, **resume)
     except SystemExit as error:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from error
     return network.cpu().eval()

@@ -276,6 +276,13 @@ def _require(options: SearchOptions, name: str, holds: Any, bound: str) -> None:
         raise ConfigError(f"Option {name!r} is {value!r}; it must be {bound}.")
 
 
+def _repeats(value: Any, saved: Any) -> bool:
+    """Whether an option says no other thing than the run's, to whose options of a space the recipe's were added."""
+    if isinstance(value, dict) and isinstance(saved, dict):
+        return all(key in saved and saved[key] == item for key, item in value.items())
+    return bool(value == saved)
+
+
 def to_dict(options: SearchOptions) -> dict[str, Any]:
     """The options as config.yaml holds them."""
     return {key: value for key, value in asdict(options).items() if key not in CALL_ONLY}
@@ -296,6 +303,6 @@ def from_run(given: SearchOptions, saved: dict[str, Any]) -> SearchOptions:
     except ConfigError as error:
         raise ConfigError(f"The run's config.yaml is damaged, or of another strategy or version: {error}") from error
     for name, value in asdict(given).items():
-        if name in saved and value not in (defaults[name], saved[name]) and name not in MAY_CHANGE:
+        if name in saved and value != defaults[name] and name not in MAY_CHANGE and not _repeats(value, saved[name]):
             raise ConfigError(f"Option {name!r} is {value!r}, but the run was started with {saved[name]!r}.")
     return replace(restored, resume=True, **{name: getattr(given, name) for name in MAY_CHANGE})

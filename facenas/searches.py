@@ -13,7 +13,7 @@ import torch
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import RawFormatModelSpace
 
-from evaluators.checkpoint import latest_checkpoint
+from evaluators.checkpoint import go_on_after, latest_checkpoint
 from evaluators.configurations import recalibrated
 from evaluators.datasets.base import Split
 from evaluators.task import Task, WeightSchedule
@@ -74,7 +74,7 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
         supernet_macs = macs_of_supernet(strategy, options)
         checkpoint = latest_checkpoint(log.folder) if options.resume else None
         if checkpoint:
-            strategy._mutated_model_space.evaluator.fit_kwargs.update(ckpt_path=str(checkpoint), weights_only=True)
+            go_on(strategy, checkpoint)
         module = strategy.oneshot_module
         if checkpoint and stopped_by_guard(checkpoint):
             module.load_history(checkpoint)  # it was interrupted between its end and the next stage
@@ -90,6 +90,14 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
     if isinstance(strategy, GumbelSinglePath):
         found_by["sampled"] = strategy.sampled
     return Found(result["choices"], found_by, guard_verdict(module.history, result), spent)
+
+
+def go_on(strategy: Any, checkpoint: Path) -> None:
+    """Let a one-shot strategy that has been initialised start from a checkpoint."""
+    evaluator = strategy._mutated_model_space.evaluator
+    evaluator.fit_kwargs.update(ckpt_path=str(checkpoint), weights_only=True)
+    loaders = evaluator.train_dataloaders  # those of both halves by name, where the architecture learns too
+    go_on_after(checkpoint, *(loaders.values() if isinstance(loaders, dict) else [loaders]))
 
 
 def macs_of_supernet(strategy: DARTS, options: SearchOptions) -> int:
@@ -199,7 +207,7 @@ def train_paths(
         task.prepare(strategy.supernet)
         checkpoint = latest_checkpoint(log.folder) if options.resume else None
         if checkpoint:
-            strategy._mutated_model_space.evaluator.fit_kwargs.update(ckpt_path=str(checkpoint), weights_only=True)
+            go_on(strategy, checkpoint)
         strategy.run()
     load_weights(strategy.supernet.cpu(), log.best_weights)
     return strategy

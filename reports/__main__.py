@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from searchspaces.cli import run_command
 from searchspaces.errors import ConfigError
@@ -30,7 +31,11 @@ def report(runs: list[Path], out: Path | None = None) -> None:
 
 
 def papers(
-    table: str | None = None, out: Path | None = None, repetitions: int = REPETITIONS, json: bool = False
+    table: str | None = None,
+    out: Path | None = None,
+    repetitions: int = REPETITIONS,
+    profile: Literal["table5", "text"] | None = None,
+    json: bool = False,
 ) -> None:
     """Print a table of a paper beside what this code computes and this machine measures; without --table, list them.
 
@@ -38,10 +43,12 @@ def papers(
         table: the table, such as pta-table4.
         out: also write it to this file: .md, .csv, .html or .json.
         repetitions: timed runs of each network.
+        profile: for asfd-table5: table5 (the default) leaves out maps of stride 4 where the backbone is a MobileNet,
+            as the paper's figures need it; text has them everywhere, as its text says.
         json: print JSON.
 
     Raises:
-        ConfigError: if the file cannot be written in any format that we know.
+        ConfigError: if the file cannot be written in any format that we know, or the table has no profiles.
     """
     from .paper_tables import PAPER_TABLES
     from .papers_output import as_json, as_text, check_suffix, write_computed
@@ -55,7 +62,7 @@ def papers(
         return
     from .papers import compute
 
-    computed = compute(table, repetitions)
+    computed = compute(table, repetitions, profile)
     print(as_json(computed) if json else as_text(computed), end="")
     if out is not None:
         print(write_computed(computed, out), file=sys.stderr)

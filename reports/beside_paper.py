@@ -9,7 +9,8 @@ from .configurations import bare_ms, data_kind, millions, reference_of, rows_of,
 from .numbers import MISSING, NARROW, entry, number, percent, plain
 from .paper_tables import NO_PTA, PTA_TABLE3, PTA_TABLE4, PTA_TABLE5
 from .papers import iso_rows
-from .tables import METRICS, Row
+from .tables import Row
+from .task_metrics import ANTISPOOFING, TASKS
 
 PAPER_OPTIONS = {"image_size": 128, "classes": 2, "width": 1.0}  # of the network of Table 4
 SIDES = ("paper", "ours")
@@ -25,7 +26,8 @@ def _pairs(configurations: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str
 
 def quality_beside_paper(configurations: Mapping[str, Any]) -> tuple[list[str], list[Row]]:
     """Headings and rows: Table 3 of the paper under ISO's names, ours beside it."""
-    headings = [f"{METRICS[key][0].partition(',')[0].partition(' (')[0]}, {side}" for key in QUALITY for side in SIDES]
+    names = TASKS[ANTISPOOFING].names
+    headings = [f"{names[key][0].partition(',')[0].partition(' (')[0]}, {side}" for key in QUALITY for side in SIDES]
     rows = []
     printed = iso_rows()
     for name, row in _pairs(configurations):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,10 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
-def compare_metric(mine: Any, other: Any, name: str = "ACER", rival: str = "random search") -> Verdict:
-    """Compares an error rate (lower is better) by its 95 % intervals.
+def compare_metric(
+    mine: Any, other: Any, name: str = "ACER", rival: str = "random search", higher: bool = False
+) -> Verdict:
+    """Compares a metric by its 95 % intervals.
 
     Intervals that are apart show a difference. Intervals that overlap show nothing: neither that one is better nor
     that both are equal (two 95 % intervals can overlap a little although a paired test would find a difference).
@@ -41,6 +44,7 @@ def compare_metric(mine: Any, other: Any, name: str = "ACER", rival: str = "rand
         other: the same of the baseline.
         name: what the metric is called.
         rival: what the baseline is called.
+        higher: whether more is better, as of an average precision; of an error rate less is.
     """
     values = [number(entry(metric, key)) for metric in (mine, other) for key in ("value", "low", "high")]
     if any(value is None for value in values):
@@ -49,23 +53,36 @@ def compare_metric(mine: Any, other: Any, name: str = "ACER", rival: str = "rand
     numbers = f"{name} {percent(entry(mine, 'value'))} ({interval(mine)}) against {percent(entry(other, 'value'))}"
     numbers += f" ({interval(other)}) of {rival}"
     low, high, other_low, other_high = (value or 0.0 for value in (values[1], values[2], values[4], values[5]))
-    if high < other_low:
-        return Verdict("better", f"Better than {rival}: the 95 % intervals do not overlap. {numbers}.", (CAVEAT,))
-    if low > other_high:
-        return Verdict("worse", f"Worse than {rival}: the 95 % intervals do not overlap. {numbers}.", (CAVEAT,))
+    below, above = high < other_low, low > other_high
+    if below or above:
+        code = "better" if above == higher else "worse"
+        sentence = f"{code.capitalize()} than {rival}: the 95 % intervals do not overlap. {numbers}."
+        return Verdict(code, sentence, (CAVEAT,))
     overlap = "Overlap does not show that the two are equal: a larger test set or several seeds could tell them apart."
     sentence = f"No ranking is justified: the 95 % intervals overlap. {numbers}."
     return Verdict("undecided", sentence, (overlap, CAVEAT))
 
 
 def compare_runs(run: Run, baseline: Run) -> Verdict:
-    """The verdict on ACER; if the two runs differ in what must be equal, the notes say so first."""
-    verdict = compare_metric(run.metrics.get("acer"), baseline.metrics.get("acer"))
-    differing = [key for key in ("space", "data") if _differs(run.config.get(key), baseline.config.get(key))]
-    if differing:
-        pairs = ", ".join(f"{key}: {run.config[key]} against {baseline.config[key]}" for key in differing)
-        return Verdict("impossible", f"The two runs cannot be compared: they differ in {pairs}.", verdict.notes)
-    return Verdict(verdict.code, verdict.sentence, (*budget_notes(run, baseline), *verdict.notes))
+    """The verdict on the headline; two runs that differ in what must be equal get none."""
+    verdict = compare_headlines(run, baseline, "random search")
+    told = Verdict(verdict.code, verdict.sentence, (*budget_notes(run, baseline), *verdict.notes))
+    return differing_runs(run, baseline, ("space", "data")) or told
+
+
+def compare_headlines(run: Run, other: Run, rival: str) -> Verdict:
+    """The verdict on the figure that decides for the run's task."""
+    task = run.task
+    mine, its = (each.metrics.get(task.headline) for each in (run, other))
+    return compare_metric(mine, its, task.label, rival, task.higher)
+
+
+def differing_runs(run: Run, other: Run, equal: Sequence[str]) -> Verdict | None:
+    """Why two runs cannot be compared, if one of these options differs."""
+    differing = [key for key in equal if _differs(run.config.get(key), other.config.get(key))]
+    pairs = ", ".join(f"{key}: {run.config[key]} against {other.config[key]}" for key in differing)
+    sentence = f"The two runs cannot be compared: they differ in {pairs}."
+    return Verdict("impossible", sentence) if differing else None
 
 
 def spent(run: Run) -> tuple[float | None, float | None]:

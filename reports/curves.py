@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,13 @@ from .palette import INK, MUTED, OPERATIONS, PAPER
 BLUE, ORANGE, GREEN = OPERATIONS["sep_conv_5x5"], OPERATIONS["max_pool_3x3"], OPERATIONS["skip_connect"]
 Line = tuple[str, str, str]  # column, what the legend calls it, colour
 
-SEARCH_PANELS: list[tuple[str, str, Sequence[Line]]] = [
+Panel = tuple[str, str, Sequence[Line]]  # title, scale, lines
+COLLAPSE: Panel = (
+    "Is it collapsing?",
+    "share",
+    [("skip_share", "derived edges: skip_connect", GREEN), ("none_share", "edges: none leads", MUTED)],
+)
+SEARCH_PANELS: list[Panel] = [
     ("Loss", "loss", [("train_loss", "training", BLUE), ("val_loss", "validation", ORANGE)]),
     (
         "Accuracy of the supernet",
@@ -25,15 +31,11 @@ SEARCH_PANELS: list[tuple[str, str, Sequence[Line]]] = [
         [("val_accuracy", "validation", ORANGE), ("train_accuracy", "training", BLUE)],
     ),
     ("Has the search decided?", "share", [("entropy", "entropy (100 %: undecided)", BLUE)]),
-    (
-        "Is it collapsing?",
-        "share",
-        [("skip_share", "derived edges: skip_connect", GREEN), ("none_share", "edges: none leads", MUTED)],
-    ),
+    COLLAPSE,
     ("MACs of the derived network, millions", "millions", [("derived_macs", "", BLUE)]),
 ]
 REFERENCE = "reference_"  # before a column's name: the same of the plain network that was trained beside it
-SAMPLED_PANELS: list[tuple[str, str, Sequence[Line]]] = [
+SAMPLED_PANELS: list[Panel] = [
     ("Loss", "loss", [("train_loss", "training, sampled", BLUE), ("val_loss", "validation", ORANGE)]),
     ("Accuracy of the sampled paths", "share", [("train_accuracy", "training", BLUE)]),
     (
@@ -51,12 +53,22 @@ SAMPLED_PANELS: list[tuple[str, str, Sequence[Line]]] = [
 DRAWN = "drawn_"  # before a configuration's name: how often an epoch drew it
 DRAWN_COLOURS = list(OPERATIONS.values())[1:]
 DASHES = ["-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1))]
-TRAINING_PANELS: list[tuple[str, str, Sequence[Line]]] = [
+TRAINING_PANELS: list[Panel] = [
     ("Loss", "loss", [("train_loss", "training", BLUE), ("val_loss", "validation", ORANGE)]),
     ("Validation equal error rate", "share", [("val_eer", "EER", ORANGE)]),
     ("Validation AUC", "auc", [("val_auc", "AUC", GREEN)]),
+    (
+        "Validation average precision",
+        "share",
+        [
+            ("val_ap", "this network", GREEN),
+            ("random_val_ap", "random AutoFEM", ORANGE),
+            ("without_val_ap", "without AutoFEM", INK),
+        ],
+    ),
     ("Learning rate", "count", [("learning_rate", "", MUTED)]),
 ]
+FOLLOWED = {"val_auc": "AUC", "val_ap": "AP"}  # columns by which a search chooses candidates
 
 
 def is_random_search(table: pd.DataFrame) -> bool:
@@ -70,7 +82,10 @@ def is_sampled(table: pd.DataFrame) -> bool:
 
 
 def search_figure(
-    table: pd.DataFrame, warnings: Iterable[int] = (), reference: pd.DataFrame | None = None
+    table: pd.DataFrame,
+    warnings: Iterable[int] = (),
+    reference: pd.DataFrame | None = None,
+    can_collapse: bool = True,
 ) -> Figure | None:
     """The course of a search; None if the table holds nothing to draw.
 
@@ -78,41 +93,50 @@ def search_figure(
         table: search.csv.
         warnings: epochs at which the guard against collapse spoke.
         reference: training.csv of the plain network that was trained beside a sampled training.
+        can_collapse: whether skip_connect or none are among the operations.
     """
     if is_random_search(table):
         return candidates_figure(table)
     if is_sampled(table):
         return _panels(_with_reference(_as_shares(table), reference), [*SAMPLED_PANELS, *_drawn_panel(table)], [])
-    return _panels(table, SEARCH_PANELS, list(warnings))
+    return _panels(table, [each for each in SEARCH_PANELS if can_collapse or each is not COLLAPSE], list(warnings))
 
 
-def training_figure(table: pd.DataFrame) -> Figure | None:
-    """The training of the final network; None if the table holds nothing to draw."""
+def training_figure(table: pd.DataFrame, beside: Mapping[str, pd.DataFrame] | None = None) -> Figure | None:
+    """The training of the final network; None if the table holds nothing to draw.
+
+    Args:
+        table: training.csv.
+        beside: the same of networks that were trained as this one was, by the prefix of their columns here.
+    """
+    for prefix, other in (beside or {}).items():
+        table = _with_reference(table, other, f"{prefix}_")
     return _panels(table, TRAINING_PANELS, [])
 
 
 def candidates_figure(table: pd.DataFrame) -> Figure | None:
-    """Random search: validation AUC of each candidate, by which it chooses, over its MACs, and the best so far."""
-    if "val_auc" not in table or not table["val_auc"].notna().any():
+    """Random search: each candidate's figure by which it chooses (`FOLLOWED`) over its MACs, and the best so far."""
+    column = next((name for name in FOLLOWED if name in table and table[name].notna().any()), None)
+    if column is None:
         return None
-    table = table.dropna(subset=["val_auc"])
-    best = int(table["val_auc"].to_numpy().argmax())
+    table, merit = table.dropna(subset=[column]), FOLLOWED[column]
+    best = int(table[column].to_numpy().argmax())
     figure = Figure(figsize=(8.0, 3.4), facecolor=PAPER, layout="constrained")
     left, right = figure.subplots(1, 2)
     if "macs" in table and table["macs"].notna().any():
-        left.scatter(table["macs"] / 1e6, table["val_auc"], s=34, color=BLUE, alpha=0.75, linewidth=0)
+        left.scatter(table["macs"] / 1e6, table[column], s=34, color=BLUE, alpha=0.75, linewidth=0)
         chosen = table.iloc[best]
         ring = {"s": 110, "facecolor": "none", "edgecolor": ORANGE, "linewidth": 2}
-        left.scatter([chosen["macs"] / 1e6], [chosen["val_auc"]], **ring)
-    _style(left, "Candidates: AUC over cost (ringed: the best)", "MACs of the candidate, millions")
+        left.scatter([chosen["macs"] / 1e6], [chosen[column]], **ring)
+    _style(left, f"Candidates: {merit} over cost (ringed: the best)", "MACs of the candidate, millions")
     tried = np.arange(1, len(table) + 1)
-    right.scatter(tried, table["val_auc"], s=18, color=BLUE, alpha=0.5, linewidth=0, label="candidate")
-    right.step(tried, table["val_auc"].cummax(), where="post", color=ORANGE, linewidth=2, label="best so far")
+    right.scatter(tried, table[column], s=18, color=BLUE, alpha=0.5, linewidth=0, label="candidate")
+    right.step(tried, table[column].cummax(), where="post", color=ORANGE, linewidth=2, label="best so far")
     _style(right, "Best so far", "candidates tried")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(right)
     for ax in (left, right):
-        ax.set_ylabel("validation AUC (higher is better)", color=MUTED, fontsize=8)
+        ax.set_ylabel(f"validation {merit} (higher is better)", color=MUTED, fontsize=8)
     return figure
 
 
@@ -120,7 +144,7 @@ def _drawn_columns(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table if str(name).startswith(DRAWN)]
 
 
-def _drawn_panel(table: pd.DataFrame) -> list[tuple[str, str, Sequence[Line]]]:
+def _drawn_panel(table: pd.DataFrame) -> list[Panel]:
     names = _drawn_columns(table)
     lines = [
         (name, name.removeprefix(DRAWN), DRAWN_COLOURS[i % len(DRAWN_COLOURS)]) for i, name in enumerate(names[:12])
@@ -136,15 +160,15 @@ def _as_shares(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _with_reference(table: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
+def _with_reference(table: pd.DataFrame, reference: pd.DataFrame | None, prefix: str = REFERENCE) -> pd.DataFrame:
     """The columns of a second training beside those of the first, by epoch."""
     if reference is None or "epoch" not in table or "epoch" not in reference:
         return table
-    other = reference.drop_duplicates("epoch").set_index("epoch").add_prefix(REFERENCE)
+    other = reference.drop_duplicates("epoch").set_index("epoch").add_prefix(prefix)
     return table.join(other, on="epoch")
 
 
-def _panels(table: pd.DataFrame, panels: list[tuple[str, str, Sequence[Line]]], warnings: list[int]) -> Figure | None:
+def _panels(table: pd.DataFrame, panels: list[Panel], warnings: list[int]) -> Figure | None:
     drawn = [panel for panel in panels if any(c in table and table[c].notna().any() for c, _, _ in panel[2])]
     if not drawn:
         return None

@@ -21,7 +21,7 @@ from .palette import INK, MUTED, PAPER, operation_colour
 
 _EDGE = re.compile(r"(.+)/(\d+)_(\d+)")
 _WEIGHTS = re.compile(r"(.+)/beta_(\d+)")
-_SOURCES = ("#1b7f79", "#e0a458", "#7b6cc4", "#c8553d", "#86a873", "#4d5a6a")  # of edge weights: no operation's colour
+SOURCES = ("#1b7f79", "#e0a458", "#7b6cc4", "#c8553d", "#86a873", "#4d5a6a")  # of edge weights: no operation's colour
 _INPUTS = ("$c_{k-2}$", "$c_{k-1}$")
 
 
@@ -58,12 +58,13 @@ def _series(lines: Sequence[Mapping[str, Any]], pattern: re.Pattern[str], length
     series: Series = {}
     for key, match in matches.items():
         size = int(match[2]) if length is None else length
-        rows = [_floats(line["probabilities"].get(key), size) for line in lines]
+        rows = [floats_or_nan(line["probabilities"].get(key), size) for line in lines]
         series[match.groups()] = np.array(rows, dtype=float).reshape(len(lines), size)
     return series
 
 
-def _floats(values: Any, size: int) -> list[float]:
+def floats_or_nan(values: Any, size: int) -> list[float]:
+    """The values of a list of that size; NaN for all of anything else."""
     numbers = [number(value) for value in values] if isinstance(values, list) else []
     if len(numbers) != size or any(value is None for value in numbers):
         return [float("nan")] * size
@@ -99,11 +100,11 @@ def _draw_cell(
             ax = grid[row, column]
             values = edges.get((cell, str(row), str(target)))
             if row == rows - 1 and (cell, str(target)) in weights:
-                shades = [_SOURCES[i % len(_SOURCES)] for i in range(target)]
-                _stack(ax, epochs, weights[cell, str(target)], shades, f"β of node {target}", None)
+                shades = [SOURCES[i % len(SOURCES)] for i in range(target)]
+                stack_shares(ax, epochs, weights[cell, str(target)], shades, f"β of node {target}", None)
             elif values is not None and row < target:
                 colours = [operation_colour(operation) for operation in operations]
-                _stack(ax, epochs, values, colours, f"{_node(row)} → {target}", kept.get((row, target)))
+                stack_shares(ax, epochs, values, colours, f"{_node(row)} → {target}", kept.get((row, target)))
             else:
                 ax.set_axis_off()
             above_nothing = row == rows - 1 or (row == target - 1 and rows == max(targets))
@@ -111,7 +112,7 @@ def _draw_cell(
     _legends(part, grid, operations, rows if any(name == cell for name, _ in weights) else 0)
 
 
-def _stack(
+def stack_shares(
     ax: Axes, epochs: np.ndarray, values: np.ndarray, colours: list[str], title: str, chosen: str | None
 ) -> None:
     """Stacked shares; each epoch holds until the next, so that one epoch alone is visible too."""
@@ -162,7 +163,7 @@ def _legends(part: SubFigure, grid: np.ndarray, operations: list[str], beta_rows
     else:
         part.legend(handles=entries, loc="outside lower left", ncols=4, **style)
     if beta_rows:
-        sources = [Patch(facecolor=_SOURCES[i % len(_SOURCES)], label=f"from {_node(i)}") for i in range(beta_rows - 1)]
+        sources = [Patch(facecolor=SOURCES[i % len(SOURCES)], label=f"from {_node(i)}") for i in range(beta_rows - 1)]
         title = "edge weights β: how much of a node comes from where"
         legend = part.legend(
             handles=sources, loc="outside lower left", ncols=6, title=title, title_fontsize=7.5, **style

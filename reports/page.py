@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from searchspaces.errors import FacenasError, RunFolderError
 from searchspaces.files import write_text
 
-from . import beside_paper, comparison, configurations, numbers, tables
+from . import beside_paper, comparison, configurations, numbers, rivals, tables
 from .branches import has_branches
 from .configurations import configurations_figure
 from .curves import is_random_search, is_sampled, search_figure, training_figure
@@ -24,7 +24,9 @@ from .distribution import distribution_figure
 from .drawing import architecture_figure
 from .figures import fix_layout, inline_svg, save_figure
 from .numbers import MISSING, entry, number, percent, plain
-from .run import Run
+from .rivals import rival_figure
+from .run import RIVALS, Run
+from .shares import shares_figure
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,10 @@ def render(views: Sequence[RunView]) -> str:
         "sampled": is_sampled,
         "configurations": configurations,
         "beside_paper": beside_paper,
+        "rivals": rivals,
+        "rival_folders": RIVALS,
+        "sampling": sampling_sentence,
+        "undecided": undecided_sentence,
     }
     return _template().render(views=views, title=title, style=style, **helpers)
 
@@ -118,7 +124,7 @@ def _prefixes(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-ALL_FIGURES = ("cells", "configurations", "search", "distribution", "training")
+ALL_FIGURES = ("cells", "configurations", "rivals", "search", "distribution", "training")
 BASELINE_FIGURES = ("cells", "search")
 
 
@@ -136,6 +142,8 @@ def _view(run: Run, folder: Path, prefix: str, wanted: Sequence[str] | None = No
         ]  # it needs none of its own
         view.baseline = _view(run.baseline, folder, f"{prefix}baseline-", BASELINE_FIGURES)
         view.verdict = comparison.compare_runs(run, run.baseline)
+    if run.rivals:
+        view.verdict = rivals.compare_rivals(run)
     return view
 
 
@@ -150,15 +158,20 @@ def draw_figure(run: Run, name: str) -> tuple[Figure | None, str]:
         random = is_random_search(run.search)
         caption = "The candidates that were trained, one after the other." if random else "The search, epoch by epoch."
         if not is_sampled(run.search):
-            return search_figure(run.search, warned), caption
+            return search_figure(run.search, warned, can_collapse=not run.finds_faces), caption
         reference = run.reference.training if run.reference and run.trained_once else None
         return search_figure(run.search, warned, reference), _sampled_caption(run)
     if name == "training":
         if run.trained_once and run.training.empty:
             figure = training_figure(run.reference.training) if run.reference else None
             return figure, "The training of the plain MobileNetV2, with the same recipe."
-        return training_figure(run.training), "The training of the final network."
+        beside = {name: rival.training for name, rival in run.rivals.items()}
+        return training_figure(run.training, beside), _training_caption(run)
+    if name == "rivals":
+        return (rival_figure(run) if run.rivals else None), RIVALS_CAPTION
     choices = run.architecture.get("choices")
+    if run.finds_faces:
+        return shares_figure(run.history, choices if isinstance(choices, Mapping) else {}), SHARES_CAPTION
     return (
         distribution_figure(run.history, choices if isinstance(choices, Mapping) else {}),
         "Every edge that a cell could have: a panel's row is where the edge comes from, its column where it goes "
@@ -172,7 +185,19 @@ CONFIGURATIONS_CAPTION = (
 )
 
 
+RIVALS_CAPTION = (
+    "AP against time. The Pareto front (ringed) joins measured values: where intervals overlap, another test set could "
+    "give another front."
+)
+SHARES_CAPTION = (
+    "How the search decided. The height of a colour is the share of its operation, or of its path or parent, at that "
+    "epoch; a panel's title says what was kept."
+)
+
+
 def _cells_caption(run: Run) -> str:
+    if run.finds_faces:
+        return "The feature enhancement that was found: its pyramid, its trees, or both."
     if run.graph is not None and has_branches(run.graph):
         return "The configuration that was selected, from input to output: branches that it does not run are dashed."
     return "The cells that were found, drawn from left to right."
@@ -184,11 +209,18 @@ def _sampled_caption(run: Run) -> str:
     return f"The sampled training, epoch by epoch.{judged}"
 
 
+def _training_caption(run: Run) -> str:
+    losses = " Its training loss is of both shots, its validation loss of the second alone." if run.finds_faces else ""
+    others = " The others were trained in the same way." if run.rivals else ""
+    return f"The training of the final network.{losses}{others}"
+
+
 def _cells(run: Run) -> Figure | None:
     try:
         return None if run.graph is None else architecture_figure(run.graph)
-    except FacenasError as error:
-        run.note("architecture.json", "damaged", f"cannot be drawn: {error}")
+    except Exception as error:  # whatever goes wrong in a drawing costs the drawing, not the page
+        reason = error if isinstance(error, FacenasError) else f"{type(error).__name__}: {error}"
+        run.note("architecture.json", "damaged", f"cannot be drawn: {reason}")
         return None
 
 
@@ -197,19 +229,20 @@ def _cells(run: Run) -> Figure | None:
 
 def summary(run: Run) -> list[tuple[str, str, str]]:
     """The figures at the top: name, value, conditions."""
-    acer, cost, count = run.metrics.get("acer"), run.cost, tables.parameters(run.cost)
+    task, cost, count = run.task, run.cost, tables.parameters(run.cost)
+    merit = run.metrics.get(task.headline)
     measured = tables.latencies(cost)
     speed = numbers.milliseconds(entry(measured[0], "median_ms")) if measured else MISSING
     how = f"median; {tables.conditions(measured[0])}; on {tables.device_name(cost)}" if measured else "not measured"
     noisy = ". Noisy: the machine was not idle" if measured and measured[0].get("noisy") else ""
     shape = run.cost.get("input")
     picture = f"one picture of {numbers.dimensions(shape)}" if shape else "one picture"
-    acer_value = percent(entry(acer, "value"))
+    interval = numbers.interval(merit)
     return [
         (
-            "ACER",
-            acer_value,
-            f"95 % interval {interval}" if (interval := numbers.interval(acer)) != "no interval" else interval,
+            task.label,
+            percent(entry(merit, "value")),
+            interval if interval == "no interval" else f"95 % interval {interval}",
         ),
         ("Parameters", numbers.scaled(count), f"{numbers.exact(count)} exactly" if count else "not counted"),
         ("MACs", numbers.scaled(entry(cost, "operations", "mac")), f"convolutions and linear layers, {picture}"),
@@ -225,10 +258,42 @@ def guard_sentence(run: Run) -> tuple[str, str] | None:
         "warned": "The guard against collapse warned: look at the curves before you trust this architecture.",
         "stopped": "The guard against collapse stopped the search: the architecture is that of the last healthy epoch.",
     }
-    if verdict is None or (verdict == "healthy" and run.trained_once):  # no operations compete there
+    # nothing can collapse where no operations compete, or none of them is a skip connection
+    if verdict is None or (verdict == "healthy" and (run.trained_once or run.finds_faces)):
         return None
     return str(verdict), meaning.get(str(verdict), f"The guard says {plain(verdict)}.") + (
         f" {reason}" if reason else ""
+    )
+
+
+UNDECIDED = 0.9  # normalised entropy at the end of a search
+SAMPLED = {
+    "edges": "where a node's input comes from was sampled at every step; all operations of that edge ran, mixed",
+    "operations": "of every edge that ran one operation was sampled at every step, and no other one ran",
+    "both": "where a node's input comes from was sampled at every step, and one operation of that edge",
+    "branches": "of every block one mode was sampled at every step",
+}
+
+
+def sampling_sentence(run: Run) -> str | None:
+    """What a search of sampled single paths has sampled."""
+    sampled = entry(run.architecture, "found_by", "sampled") or run.provenance.get("sampled")
+    if sampled is None:
+        return None
+    kinds = str(sampled).split(" and ")  # a pyramid's operations and a tree's edges
+    told = "; ".join(f"{kind}: {SAMPLED[kind]}" if kind in SAMPLED else kind for kind in kinds)
+    return f"Single path. Sampled were {told}."
+
+
+def undecided_sentence(run: Run) -> str | None:
+    """Said of a detector whose operations had nearly equal shares to the end: what was kept leads by little."""
+    shares = run.search.get("entropy")
+    last = None if shares is None or shares.dropna().empty else float(shares.dropna().iloc[-1])
+    if not run.finds_faces or last is None or last < UNDECIDED:
+        return None
+    return (
+        f"The search has hardly decided: the entropy of its operations ends at {percent(last)} of that of equal "
+        "shares. What was kept leads by little, and another seed may keep something else."
     )
 
 
@@ -269,6 +334,9 @@ def rebuild_commands(run: Run) -> list[tuple[str, str]]:
     options = "".join(f" --{k} {shlex.quote(v)}" for k, v in (("data", data), ("recipe", recipe)) if isinstance(v, str))
     alone = "the selected configuration from scratch, by itself" if once else "training of the network alone"
     lines.append((alone, f"python -m evaluators.train {architecture}{options}"))
+    if run.finds_faces:
+        weights = shlex.quote(f"{folder}/weights.safetensors")
+        lines.append(("faces in your pictures", f"python -m evaluators.detect {shlex.quote(folder)} {weights} *.jpg"))
     lines.append(("counts", f"python -m hardware.profile {architecture}"))
     lines.append(("time on your device", f"python -m hardware.measure {architecture}"))
     lines.append(("this page", f"python -m reports {shlex.quote(folder)}"))

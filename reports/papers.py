@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchspaces.naming import Registry
 
+from .paper_asfd import asfd_table5
 from .paper_tables import NO_PTA, PAPER_TABLES, PTA_TABLE2, PTA_TABLE3, PTA_TABLE4, PaperTable
 from .papers_output import Block, Computed
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Networks = dict[str, tuple["nn.Module", tuple[int, ...]]]  # by row: the network and its input size
-COMPUTED = Registry[Callable[[int], Computed]]("table that can be computed")
+COMPUTED = Registry[Callable[[int], Computed]]("table that can be computed")  # from the number of timed runs
+PROFILED: Mapping[str, Callable[[str], Computed]] = {"asfd-table5": asfd_table5}  # tables that have a ``--profile``
 
 
 @dataclass(frozen=True)
@@ -296,17 +298,28 @@ def printed_table(table: PaperTable) -> Computed:
     return Computed(table, rows, (Block("The paper's figures", headings, lines),), notes, None)
 
 
-def compute(name: str, repetitions: int) -> Computed:
+COMPUTED.register("asfd-table5")(lambda repetitions: asfd_table5())
+
+
+def compute(name: str, repetitions: int, profile: str | None = None) -> Computed:
     """A table of a paper by name, computed if that takes no training.
+
+    Args:
+        name: the table.
+        repetitions: timed runs of each network, where something is timed.
+        profile: reading of the paper, for a table of `PROFILED`.
 
     Raises:
         UnknownNameError: if no such table is known.
+        ConfigError: for an unknown profile, or one that the table does not have.
         CostError: if a network cannot be counted, exported or measured.
     """
-    from searchspaces.errors import UnknownNameError
+    from searchspaces.errors import ConfigError, UnknownNameError
 
-    if name in COMPUTED:
-        return COMPUTED[name](repetitions)
     if name not in PAPER_TABLES:
         raise UnknownNameError("table", name, PAPER_TABLES)
-    return printed_table(PAPER_TABLES[name])
+    if profile is not None:
+        if name not in PROFILED:
+            raise ConfigError(f"--profile is of {' and '.join(PROFILED)}; {name} has none.")
+        return PROFILED[name](profile)
+    return COMPUTED[name](repetitions) if name in COMPUTED else printed_table(PAPER_TABLES[name])

@@ -1,4 +1,4 @@
-"""Error against cost: which networks no other one beats in both, and the figure that shows it."""
+"""Error, or merit, against cost: which networks no other one beats in both, and the figure that shows it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ LEADER = 15  # points from which on a thin line joins a label to its point
 
 @dataclass(frozen=True)
 class Point:
-    """A network: its cost and its error, each with the ends of its interval, and how it is shown.
+    """A network: its cost and its error (or merit), each with the ends of its interval, and how it is shown.
 
     Attributes:
         name: of the network.
         x: cost, for example milliseconds; ``x_low`` and ``x_high`` its spread.
-        y: error as a fraction; ``y_low`` and ``y_high`` its interval.
-        kind: ``drawn`` (in training), ``never`` drawn, or ``reference``.
+        y: error or merit as a fraction; ``y_low`` and ``y_high`` its interval.
+        kind: how it is marked: ``drawn`` (in training, or found), ``never`` drawn, or ``reference``.
         labelled: whether its name is written even where it is not on the front.
     """
 
@@ -45,12 +45,18 @@ class Point:
     labelled: bool = True
 
 
-def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other one beats: none is as good in both and better in one. In the order of their cost."""
+def pareto_front(points: Sequence[Point], higher: bool = False) -> list[Point]:
+    """The points that no other one beats: none is as good in both and better in one. In the order of their cost.
+
+    Args:
+        points: the networks.
+        higher: whether more of y is better.
+    """
+    sign = -1.0 if higher else 1.0
     front: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.x, point.y)):
+    for point in sorted(points, key=lambda point: (point.x, sign * point.y)):
         equal = bool(front) and (front[-1].x, front[-1].y) == (point.x, point.y)
-        if equal or not front or point.y < front[-1].y:
+        if equal or not front or sign * point.y < sign * front[-1].y:
             front.append(point)
     return front
 
@@ -62,7 +68,9 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def error_figure(points: Sequence[Point], x_label: str, y_label: str, names: dict[str, str]) -> Figure | None:
+def error_figure(
+    points: Sequence[Point], x_label: str, y_label: str, names: dict[str, str], higher: bool = False
+) -> Figure | None:
     """Points with their intervals, the front among them, and a legend; None without points.
 
     Args:
@@ -70,16 +78,19 @@ def error_figure(points: Sequence[Point], x_label: str, y_label: str, names: dic
         x_label: the cost with its unit and conditions.
         y_label: the error with its definition.
         names: what the legend calls each kind.
+        higher: whether y is a merit, such as an average precision; its axis need not begin at 0.
     """
     if not points:
         return None
-    front = pareto_front(points)
+    front = pareto_front(points, higher)
     figure = Figure(figsize=(5.6, 4.5), facecolor=PAPER, layout="constrained")
     ax = figure.subplots()
     _draw_front(ax, front)
     for point in points:
         _draw_point(ax, point, strong=point.labelled or point in front)
     _style(ax, x_label, y_label)
+    if not higher:
+        ax.set_ylim(bottom=0)
     kinds = [kind for kind in STYLES if any(point.kind == kind for point in points)]
     entries = [Line2D([], [], linestyle="none", label=names[kind], **STYLES[kind]) for kind in kinds]
     entries.append(Line2D([], [], color=FRONT, linewidth=2, label="Pareto front of the measured values"))
@@ -117,7 +128,6 @@ def _style(ax: Axes, x_label: str, y_label: str) -> None:
     ax.set_xlabel(x_label, color=INK, fontsize=POINTS)
     ax.set_ylabel(y_label, color=INK, fontsize=POINTS)
     ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    ax.set_ylim(bottom=0)
     ax.margins(x=0.1)
     ax.set_facecolor(PAPER)
     ax.tick_params(colors=MUTED, labelsize=POINTS)

@@ -17,13 +17,15 @@ import yaml
 from searchspaces.errors import FacenasError, RunFolderError
 from searchspaces.files import read_json
 
+from .task_metrics import ANTISPOOFING, DETECTION, TASKS, TaskMetrics, task_name, task_of
+
 # What the report lacks without a file.
 PURPOSE = {
     "config.yaml": "the options of the run",
     "search.csv": "the course of the search",
     "architecture.json": "the network that was found",
     "architectures.jsonl": "how the search moved between operations",
-    "metrics.json": "how well the final network tells live faces from attacks",
+    "metrics.json": TASKS[ANTISPOOFING].purpose,
     "training.csv": "the training of the final network",
     "cost.json": "what the network costs",
     "data.json": "what the data are, and whether they are simulated",
@@ -35,6 +37,11 @@ PURPOSE = {
 TRAINED_ONCE = {("pta", "single_path")}
 NOT_OF_TRAINED_ONCE = ("training.csv", "architectures.jsonl", "baseline")
 REFERENCE = "mobilenet_v2"  # folder of the plain network that was trained beside it
+# Folders of the detectors that were trained as the found one was, and what the report lacks without them.
+RIVALS = {
+    "random": "the same detector with a random AutoFEM, to compare with",
+    "without": "the same detector without AutoFEM, to compare with",
+}
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,16 @@ class Run:
             self.note("metrics.json", "damaged", f"has entries without a value: {', '.join(map(str, wrong))}.")
         return {str(name): entry for name, entry in metrics.items() if name not in wrong}
 
+    @property
+    def task(self) -> TaskMetrics:
+        """How this run's metrics are read."""
+        return task_of(self.metrics, self.provenance.get("task"))
+
+    @property
+    def finds_faces(self) -> bool:
+        """Whether the run is of a detector."""
+        return task_name(self.metrics, self.provenance.get("task")) == DETECTION
+
     @cached_property
     def cost(self) -> dict[str, Any]:
         """Parameters, operations, memory and latency; empty if there is none."""
@@ -162,18 +179,14 @@ class Run:
 
     @cached_property
     def baseline(self) -> Run | None:
-        """Random search with the same budget, or None."""
-        folder = self.path / "baseline"
-        if self._needs_no("baseline"):
-            return None
-        if not folder.is_dir():
-            self.note("baseline", "missing", f"is missing: the report lacks {PURPOSE['baseline']}.")
-            return None
-        try:
-            return Run(folder)
-        except RunFolderError as error:
-            self.note("baseline", "damaged", f"cannot be read: {error}")
-            return None
+        """Random search with the same budget, or None; a detector has `rivals` in its place."""
+        return None if self._needs_no("baseline") or self.finds_faces else self._inner_run("baseline")
+
+    @cached_property
+    def rivals(self) -> dict[str, Run]:
+        """The detectors that were trained as the found one was, by folder (`RIVALS`); empty for other tasks."""
+        found = {name: self._inner_run(name) for name in RIVALS} if self.finds_faces else {}
+        return {name: run for name, run in found.items() if run is not None}
 
     @property
     def simulated(self) -> bool | None:
@@ -187,20 +200,10 @@ class Run:
 
     def read_all(self) -> Run:
         """Reads every file, so that ``problems`` is complete."""
-        for part in (
-            "config",
-            "search",
-            "training",
-            "architecture",
-            "metrics",
-            "cost",
-            "data",
-            "provenance",
-            "history",
-            "configurations",
-        ):
+        parts = "config search training architecture metrics cost data provenance history configurations"
+        for part in parts.split():
             getattr(self, part)
-        _ = self.graph, self.baseline
+        _ = self.graph, self.baseline, self.rivals
         return self
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -208,6 +211,22 @@ class Run:
     def note(self, file: str, kind: str, text: str) -> None:
         """Adds a problem."""
         self.problems.append(Problem(file, kind, text))
+
+    def _inner_run(self, name: str) -> Run | None:
+        """A run in a folder of this one."""
+        folder = self.path / name
+        if not folder.is_dir():
+            self.note(name, "missing", f"is missing: the report lacks {RIVALS.get(name) or PURPOSE[name]}.")
+            return None
+        try:
+            return Run(folder)
+        except RunFolderError as error:
+            self.note(name, "damaged", f"cannot be read: {error}")
+            return None
+
+    def _purpose(self, file: str) -> str:
+        """What the report lacks without a file. The task is asked of the provenance: the metrics may be what lacks."""
+        return task_of({}, self.provenance.get("task")).purpose if file == "metrics.json" else PURPOSE[file]
 
     def _needs_no(self, file: str) -> bool:
         return file in NOT_OF_TRAINED_ONCE and self.trained_once and not (self.path / file).exists()
@@ -217,13 +236,13 @@ class Run:
         if file in NOT_OF_TRAINED_ONCE and self._needs_no(file):
             return None
         if not path.exists():
-            self.note(file, "missing", f"is missing: the report lacks {PURPOSE[file]}.")
+            self.note(file, "missing", f"is missing: the report lacks {self._purpose(file)}.")
             return None
         try:
             return load(path)
         except (OSError, ValueError, RecursionError, yaml.YAMLError, FacenasError) as error:
             reason = " ".join(str(error).split())[:300]
-            self.note(file, "damaged", f"cannot be read ({reason}); the report lacks {PURPOSE[file]}.")
+            self.note(file, "damaged", f"cannot be read ({reason}); the report lacks {self._purpose(file)}.")
             return None
 
     def _object(self, file: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .numbers import (
     size,
 )
 from .run import Run
+from .task_metrics import TaskMetrics, task_of
 
 
 @dataclass(frozen=True)
@@ -32,21 +33,6 @@ class Row:
     note: str = ""
 
 
-METRICS: dict[str, tuple[str, str]] = {
-    "acer": ("ACER (paper)", "mean of APCER and BPCER, all attacks pooled, as the papers compute it"),
-    "acer_iso": ("ACER (ISO)", "mean of BPCER and the APCER of the worst attack type, after ISO/IEC 30107-3"),
-    "apcer": ("APCER, pooled", "share of all attacks that were accepted as live"),
-    "apcer_max": (
-        "APCER, worst type (ISO)",
-        "the largest APCER of any one attack type, which ISO/IEC 30107-3 asks for",
-    ),
-    "bpcer": ("BPCER", "share of live faces that were rejected"),
-    "hter": ("HTER", "mean of false acceptance and false rejection rate at the threshold"),
-    "eer": ("EER", "error where both rates are equal; the threshold is chosen on these very samples"),
-    "accuracy": ("Accuracy", "share of all pictures decided rightly; depends on how many attacks there are"),
-    "auc": ("AUC", "chance that a live face scores above an attack, at any threshold"),
-    "threshold": ("Threshold", "score above which a face counts as live"),
-}
 CONVENTIONS: dict[str, tuple[str, str]] = {
     "mac": ("MACs", "multiply-accumulates of convolutions and linear layers; the main figure"),
     "flops": ("FLOPs", "twice the MACs of all operators, attention and functions included"),
@@ -60,26 +46,26 @@ CONVENTIONS: dict[str, tuple[str, str]] = {
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[Row]:
-    """Value, 95 % interval and definition of each metric: known ones first, then each attack type, then the rest."""
+    """Value, 95 % interval and definition of each metric: known ones first, then the rest."""
+    task = task_of(metrics)
     rows = []
-    kinds = [key for key in metrics if key.startswith("apcer_") and key != "apcer_max"]
-    order = ["acer", "acer_iso", "apcer", *kinds, "apcer_max", "bpcer", "hter", "eer", "accuracy", "auc", "threshold"]
-    for key in [*order, *(key for key in metrics if key not in order)]:
-        if key not in metrics:
-            continue
-        kind = key.removeprefix("apcer_")
-        attack = (f"APCER, {kind}", f"share of {kind} attacks that were accepted as live")
-        name, meaning = METRICS.get(key) or (attack if key in kinds else (key, ""))
+    for key in task.order(metrics):
+        name, meaning = task.describe(key)
         value = number(entry(metrics[key], "value"))
         if key == "threshold":
-            rows.append(Row(name, (MISSING if value is None else f"{value:.4g}", "a score, not a rate"), meaning))
-        elif key == "auc":
-            rows.append(
-                Row(name, (MISSING if value is None else f"{value:.3f}", _plain_interval(metrics[key])), meaning)
-            )
+            cells = (MISSING if value is None else f"{value:.4g}", "a score, not a rate")
+        elif key in task.plain:
+            cells = (MISSING if value is None else f"{value:.3f}", _plain_interval(metrics[key]))
         else:
-            rows.append(Row(name, (percent(value), interval(metrics[key])), meaning))
+            cells = (_share(metrics[key], task), interval(metrics[key]))
+        rows.append(Row(name, cells, meaning))
     return rows
+
+
+def _share(metric: Any, task: TaskMetrics) -> str:
+    """In percent; a value that is given as None is undefined, not forgotten."""
+    known = isinstance(metric, Mapping) and "value" in metric and metric["value"] is None
+    return task.undefined if known else percent(entry(metric, "value"))
 
 
 def _plain_interval(metric: Any) -> str:
@@ -87,22 +73,23 @@ def _plain_interval(metric: Any) -> str:
     return "no interval" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def comparison_rows(run: Run, baseline: Run) -> list[Row]:
-    """This run and its baseline side by side: value with interval, then costs."""
-    rows = []
-    for key in ("acer", "acer_iso", "apcer_max", "bpcer"):
-        cells = tuple(_with_interval(side.metrics.get(key)) for side in (run, baseline))
-        rows.append(Row(METRICS[key][0], cells))
-    sides = (run.cost, baseline.cost)
-    rows.append(Row("Parameters", tuple(exact(parameters(cost)) for cost in sides)))
-    rows.append(Row("MACs", tuple(scaled(entry(cost, "operations", "mac")) for cost in sides)))
-    rows.append(Row("Median time", tuple(latency_phrase(cost) for cost in sides)))
+def comparison_rows(*runs: Run) -> list[Row]:
+    """Runs of one task side by side: values with intervals, then costs."""
+    task = runs[0].task
+    keys = task.comparable(dict.fromkeys(key for run in runs for key in run.metrics))
+    rows = [
+        Row(task.describe(key)[0], tuple(_with_interval(run.metrics.get(key), task) for run in runs)) for key in keys
+    ]
+    costs = [run.cost for run in runs]
+    rows.append(Row("Parameters", tuple(exact(parameters(cost)) for cost in costs)))
+    rows.append(Row("MACs", tuple(scaled(entry(cost, "operations", "mac")) for cost in costs)))
+    rows.append(Row("Median time", tuple(latency_phrase(cost) for cost in costs)))
     return rows
 
 
-def _with_interval(metric: Any) -> str:
-    value = percent(entry(metric, "value"))
-    return value if value == MISSING else f"{value} ({interval(metric)})"
+def _with_interval(metric: Any, task: TaskMetrics) -> str:
+    value = _share(metric, task)
+    return value if number(entry(metric, "value")) is None else f"{value} ({interval(metric)})"
 
 
 def parameters(cost: Mapping[str, Any]) -> float | None:
@@ -132,12 +119,16 @@ def cost_rows(cost: Mapping[str, Any]) -> list[Row]:
     exported = MISSING if difference is None else f"{difference:.1e}"
     rows.append(Row("ONNX against PyTorch", (exported,), "largest absolute difference of the outputs"))
     width = entry(cost, "paper_width")
-    if isinstance(width, Mapping):
-        counts = f"{scaled(width.get('parameters'))} parameters, {scaled(width.get('mac'))} MACs"
-        rows.append(
-            Row(f"At {plain(width.get('channels'))} channels", (counts,), "the same cells at the paper's width")
-        )
-    return rows
+    return [*rows, _paper_width(width)] if isinstance(width, Mapping) else rows
+
+
+def _paper_width(width: Mapping[str, Any]) -> Row:
+    """The same choices in a network of the paper's size: of cells the channels say it, of detectors all options."""
+    counts = f"{scaled(width.get('parameters'))} parameters, {scaled(width.get('mac'))} MACs"
+    options = {key: value for key, value in width.items() if key not in ("parameters", "mac")}
+    if "backbone" in options:
+        return Row("At the paper's size", (counts,), f"the same choices with {plain(options)}")
+    return Row(f"At {plain(width.get('channels'))} channels", (counts,), "the same cells at the paper's width")
 
 
 def _entries(value: Any) -> list[Mapping[str, Any]]:

@@ -238,9 +238,9 @@ def _legend(figure: Figure, graph: nx.MultiDiGraph, x: float, y: float) -> None:
     note = "Numbered boxes add up what arrives"
     if any(cell.startswith("cpm_") for cell in cells):
         leaves = "leaves" if graph.graph.get("output") == "leaves" else "nodes"
-        note = f"Box 0 is the level's map; the {leaves} are concatenated"
+        note = f"Box 0 is the level's map; the {leaves} are concatenated; path: how sure the search was of a parent"
     if PYRAMID in cells:
-        note = "Up and down the chains maps are resized; numbers beside the paths are their weights"
+        note = "Up and down the chains maps are resized; numbers beside the paths are their trained weights"
     if "c_{k-2}" in dict(graph.nodes(data="label")).values():
         note += ";\n$c_{k-1}$ and $c_{k-2}$ are the outputs of the cell before and of the one before that"
     columns = min(len(entries), 4)

@@ -17,6 +17,7 @@ import yaml
 from searchspaces.errors import FacenasError, RunFolderError
 from searchspaces.files import read_json
 
+from .path_weights import add_path_weights
 from .task_metrics import ANTISPOOFING, DETECTION, TASKS, TaskMetrics, task_name, task_of
 
 # What the report lacks without a file.
@@ -172,7 +173,9 @@ class Run:
         try:
             from searchspaces import Architecture  # here, because this is the one step that needs torch
 
-            return Architecture.load(self.path / "architecture.json").graph()
+            graph = Architecture.load(self.path / "architecture.json").graph()
+            add_path_weights(graph, self)
+            return graph
         except (FacenasError, ImportError, AttributeError) as error:
             self.note("architecture.json", "damaged", f"cannot be drawn: {error}")
             return None

@@ -111,12 +111,12 @@ ASFD_QUICK = replace(
         "lowest_level": 3,
         "image_size": 256,
     },
-    search_epochs=18,
+    search_epochs=8,
     search_batch=8,
-    warmup_epochs=8,  # earlier there is no detector yet whose loss could tell operations apart
-    search_learning_rate=0.008,
+    warmup_epochs=2,
+    search_learning_rate=0.004,
     arc_learning_rate=5e-2,
-    train_epochs=25,
+    train_epochs=30,
     train_batch=8,
     train_learning_rate=0.008,
     optimizer="adam",  # a backbone from random weights does not start with the paper's SGD

@@ -156,5 +156,5 @@ def test_options_of_a_detector_survive_their_file():
 
     for kind, space in ((GumbelOptions, "autofem-cpm"), (PCDartsOptions, "autofem-fpn")):
         options = resolve(kind(space=space, task_options={"margin": 0.5}))
-        assert options.data == "scenes" and options.warmup_epochs == 8
+        assert options.data == "scenes" and options.warmup_epochs == 2
         assert parse_values(kind, to_dict(options)) == options

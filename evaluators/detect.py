@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SMALLEST_SIDE = 64  # pixels: smaller pictures are padded, so that every map has a position of its own
+LARGER = 125  # percent of the side of a training picture
 FILE = "detections.json"
 
 
@@ -18,7 +19,7 @@ def main(
     weights: str,
     picture: list[str],
     threshold: float = 0.5,
-    longest_side: int = 640,
+    longest_side: int | None = None,
     overlap: float = 0.3,
     out: str = "detections",
     draw: bool = True,
@@ -33,7 +34,8 @@ def main(
         weights: its weights.safetensors.
         picture: picture files.
         threshold: smallest score of a face that is shown.
-        longest_side: larger pictures are scaled down to this for the network, which fits faces of 18 pixels and more.
+        longest_side: larger pictures are scaled down to this for the network; by default a quarter more than its
+            training pictures had. More finds smaller faces and takes longer.
         overlap: faces that overlap a better one by more than this IoU are left out.
         out: folder for the results.
         draw: also draw the faces.
@@ -47,9 +49,10 @@ def main(
 
     if not 0 <= threshold <= 1 or not 0 <= overlap <= 1:
         raise ConfigError("threshold and overlap must be from 0 to 1.")
+    found = Architecture.load(architecture)
+    longest_side = LARGER * found.input_size[-1] // 100 if longest_side is None else longest_side
     if longest_side < SMALLEST_SIDE:
         raise ConfigError(f"longest_side is {longest_side}, but must be at least {SMALLEST_SIDE}.")
-    found = Architecture.load(architecture)
     if getattr(found.model_space(), "task", None) != "detection":
         raise ConfigError(f"{architecture} is a network of the space {found.space!r}, not a detector.")
     network = found.build(weights=weights).eval()

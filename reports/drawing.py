@@ -235,19 +235,40 @@ def _legend(figure: Figure, graph: nx.MultiDiGraph, x: float, y: float) -> None:
     entries = [Line2D([], [], color=operation_colour(operation), linewidth=5, label=operation) for operation in used]
     joined = "joined as it is" if PYRAMID in cells else "concatenated into the output"
     entries.append(Line2D([], [], color=MUTED, linewidth=1.1, linestyle=(0, (4, 2.5)), label=joined))
-    note = "Numbered boxes add up what arrives"
-    if any(cell.startswith("cpm_") for cell in cells):
-        leaves = "leaves" if graph.graph.get("output") == "leaves" else "nodes"
-        note = f"Box 0 is the level's map; the {leaves} are concatenated; path: how sure the search was of a parent"
-    if PYRAMID in cells:
-        note = "Up and down the chains maps are resized; numbers beside the paths are their trained weights"
-    if "c_{k-2}" in dict(graph.nodes(data="label")).values():
-        note += ";\n$c_{k-1}$ and $c_{k-2}$ are the outputs of the cell before and of the one before that"
     columns = min(len(entries), 4)
     legend = figure.legend(
-        handles=entries, loc="lower left", bbox_to_anchor=(x, y), ncols=columns, frameon=False, fontsize=9, title=note
+        handles=entries,
+        loc="lower left",
+        bbox_to_anchor=(x, y),
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        title=_note(graph),
     )
     legend.set_alignment("left")
     legend.get_title().set(fontsize=9, color=MUTED)
     for text in legend.get_texts():
         text.set_color(INK)
+
+
+def _note(graph: nx.MultiDiGraph) -> str:
+    """What the boxes and the numbers of a drawing mean."""
+    cells, notes = cells_of(graph), []
+    weighted = {
+        graph.nodes[target].get("cell") for _, target, weight in graph.edges(data="weight") if weight is not None
+    }
+    if PYRAMID in cells:
+        notes.append("Up and down the chains maps are resized")
+        if PYRAMID in weighted:
+            origin = {"trained": ", as trained", "searched": " at the end of the search"}
+            notes[-1] += f"; numbers beside the paths are their weights{origin.get(graph.graph.get('weights'), '')}"
+    if any(cell.startswith("cpm_") for cell in cells):
+        leaves = "leaves" if graph.graph.get("output") == "leaves" else "nodes"
+        notes.append(f"Box 0 is the level's map; the {leaves} are concatenated")
+        if weighted - {PYRAMID}:
+            notes[-1] += "; path: how sure the search was of a parent"
+    if not notes:
+        notes.append("Numbered boxes add up what arrives")
+    if "c_{k-2}" in dict(graph.nodes(data="label")).values():
+        notes[-1] += ";\n$c_{k-1}$ and $c_{k-2}$ are the outputs of the cell before and of the one before that"
+    return "\n".join(notes)

@@ -19,13 +19,18 @@ WEIGHTS = "weights.safetensors"
 
 
 def add_path_weights(graph: nx.MultiDiGraph, run: Run) -> None:
-    """Set ``weight`` of the edges that a run says something of; a graph of cells or branches stays as it is."""
+    """Set ``weight`` of the edges that a run says something of; a graph of cells or branches stays as it is.
+
+    ``weights`` of the graph becomes ``trained`` or ``searched``: where the weights of the pyramid's paths are from.
+    """
     levels = graph.graph.get("levels")
     if levels is None:
         return
     from searchspaces.autofem import path_weights
 
-    known = {**searched_weights(run, levels), **trained_weights(run, levels)}
+    trained = trained_weights(run, levels)
+    graph.graph["weights"] = "trained" if trained else "searched"
+    known = {**searched_weights(run, levels), **trained}
     for source, target, weight in path_weights(known):
         for data in graph.get_edge_data(source, target, default={}).values():
             data["weight"] = weight

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from evaluators.train import save_weights
+from reports.drawing import architecture_figure
 from reports.run import Run
 from searchspaces import Architecture, build_space
 from searchspaces.sampling import random_choices
@@ -47,6 +48,15 @@ def test_trained_weights_of_paths_and_searched_weights_of_parents(run):
     assert weight(graph, "fpn/x_3", "fpn/p_3") == pytest.approx(0.5)  # two paths, not trained yet
     assert weight(graph, "cpm_5/1", "cpm_5/2") == 0.75
     assert weight(graph, "cpm_4/0", "cpm_4/1") is None
+    assert graph.graph["weights"] == "trained"
+
+
+def test_without_trained_weights_those_of_the_search_are_called_so(run):
+    (run / "weights.safetensors").unlink()
+    graph = Run(run).graph
+    assert weight(graph, "fpn/x_5", "fpn/p_5") == pytest.approx(0.9)
+    (note,) = [legend.get_title().get_text() for legend in architecture_figure(graph).legends]
+    assert "weights at the end of the search" in note and "trained" not in note and "sure the search was" in note
 
 
 def test_damaged_records_leave_the_drawing_without_numbers(run):

@@ -98,3 +98,14 @@ def test_weights_of_a_search_find_their_edges():
     weights = {"fpn/beta_6": {"lateral": 0.2, "top_down": 0.3, "bottom_up": 0.5}}
     for source, target, weight in path_weights(weights):
         assert graph.has_edge(source, target) and 0 < weight < 1
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_the_legend_explains_what_is_drawn(weights):
+    whole = nx.compose(pyramid(0, weights=weights), trees(0, 4, weights))
+    for graph, named in ((whole, "pt"), (pyramid(0, weights=weights), "p"), (trees(0, 4, weights), "t")):
+        (note,) = [legend.get_title().get_text() for legend in architecture_figure(graph).legends]
+        assert ("maps are resized" in note) == ("p" in named)
+        assert ("leaves are concatenated" in note) == ("t" in named)
+        assert ("numbers beside the paths" in note) == ("p" in named and weights)
+        assert ("sure the search was of a parent" in note) == ("t" in named and weights)

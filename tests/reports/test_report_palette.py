@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from reports.palette import INK, MUTED, NODE, OPERATIONS, PAPER, operation_colour, relative_luminance, text_colour
+from searchspaces.autofem import CPM_OPERATIONS, FPN_OPERATIONS
 
-SEARCHED = ["none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"]
+SEARCHED = {
+    "cells": ["none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"],
+    "detectors": [*dict.fromkeys([*CPM_OPERATIONS, *FPN_OPERATIONS])],
+}
 # Machado, Oliveira and Fernandes (2009), severity 1.0, on linear RGB.
 VISION = {
     "normal": np.eye(3),
@@ -35,9 +39,11 @@ def lab(colour: str, seen: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
+@pytest.mark.parametrize("searched", SEARCHED)
 @pytest.mark.parametrize("vision", VISION)
-def test_operations_stay_apart(vision: str) -> None:
-    for first, second in itertools.combinations(SEARCHED, 2):
+def test_operations_stay_apart(vision: str, searched: str) -> None:
+    assert set(SEARCHED[searched]) <= set(OPERATIONS)
+    for first, second in itertools.combinations(SEARCHED[searched], 2):
         a, b = (lab(operation_colour(name), VISION[vision]) for name in (first, second))
         assert np.linalg.norm(a - b) > 18, f"{first} and {second} look alike with {vision}"
 

@@ -260,7 +260,7 @@ def _note(graph: nx.MultiDiGraph) -> str:
     if PYRAMID in cells:
         notes.append("Up and down the chains maps are resized")
         if PYRAMID in weighted:
-            origin = {"trained": ", as trained", "searched": " at the end of the search"}
+            origin = {"trained": ", as trained", "searched": " in the search"}
             notes[-1] += f"; numbers beside the paths are their weights{origin.get(graph.graph.get('weights'), '')}"
     if any(cell.startswith("cpm_") for cell in cells):
         leaves = "leaves" if graph.graph.get("output") == "leaves" else "nodes"

@@ -22,7 +22,7 @@ OPERATIONS: dict[str, str] = {
     "sep_conv_5x5": "#0068a8",
     "dil_conv_3x3": "#cc79a7",
     "dil_conv_5x5": "#882255",
-    # ASFD: square kernels blue, rectangles of 3 green and of 5 red, dilated ones purple, each darker as it reaches further
+    # ASFD: square kernels blue, rectangles of 3 green, of 5 red, dilated ones purple; darker, the further it reaches
     "conv_1x1": "#e9a706",
     "dw_conv_3x3": "#5cbffb",
     "dw_conv_5x5": "#087cca",

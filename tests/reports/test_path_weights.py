@@ -56,7 +56,7 @@ def test_without_trained_weights_those_of_the_search_are_called_so(run):
     graph = Run(run).graph
     assert weight(graph, "fpn/x_5", "fpn/p_5") == pytest.approx(0.9)
     (note,) = [legend.get_title().get_text() for legend in architecture_figure(graph).legends]
-    assert "weights at the end of the search" in note and "trained" not in note and "sure the search was" in note
+    assert "weights in the search" in note and "trained" not in note and "sure the search was" in note
 
 
 def test_damaged_records_leave_the_drawing_without_numbers(run):

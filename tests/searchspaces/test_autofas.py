@@ -161,7 +161,7 @@ def test_unknown_space_names_the_nearest():
 def test_a_users_own_class_is_a_space_and_a_duplicate_name_is_refused():
     own = build_space("searchspaces.autofas:AutoFas", channels=4)
     assert own.sizes() == build_space("autofas", channels=4).sizes()
-    assert list_spaces("auto*") == ["autofas"]
+    assert list_spaces("autofa*") == ["autofas"]
     with pytest.raises(ValueError, match="already registered"):
         register_space("autofas", [OpenChoice("a", 1, "b")])(type(own))
     for name, words in [("searchspaces.autofas:Nothing", "Cannot import"), ("pathlib:Path", "not a subclass")]:

@@ -7,7 +7,7 @@ number of worker processes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,18 @@ from torch.utils.data import Dataset, Sampler
 from searchspaces.errors import DatasetError
 
 from .augmentation import find_augmentation
-from .datasets.base import Split
+
+
+class Pictures(Protocol):
+    """A split of labelled pictures of one size."""
+
+    labels: np.ndarray
+    source: Any
+
+    def __len__(self) -> int: ...
+
+    def images(self, indices: Any) -> Tensor:
+        """(n, 3, H, W) uint8."""
 
 
 class BatchKey(NamedTuple):
@@ -51,13 +62,13 @@ class EpochBatches(Sampler[BatchKey]):
 
 
 class TrainingBatches(Dataset):
-    """Random crops and mirror images: ``BatchKey -> pictures (N, 3, S, S) in [-1, 1], labels (N,) of 0 and 1``.
+    """Random crops and mirror images: ``BatchKey -> pictures (N, 3, S, S) in [-1, 1], labels (N,) float``.
 
     Args:
         augmentation: what is done to the crops after that, see `augmentation.AUGMENTATIONS`.
     """
 
-    def __init__(self, split: Split, image_size: int, seed: int, augmentation: str = "crop") -> None:
+    def __init__(self, split: Pictures, image_size: int, seed: int, augmentation: str = "crop") -> None:
         find_augmentation(augmentation)
         self.split, self.image_size, self.seed, self.augmentation = split, image_size, seed, augmentation
 
@@ -92,7 +103,7 @@ def centre_crop(pictures: Tensor, image_size: int) -> Tensor:
 class JudgingBatches(Dataset):
     """A split in its order, cropped in the middle: ``number -> pictures (n, 3, S, S) in [-1, 1]``."""
 
-    def __init__(self, split: Split, image_size: int, batch_size: int) -> None:
+    def __init__(self, split: Pictures, image_size: int, batch_size: int) -> None:
         self.split, self.image_size, self.batch_size = split, image_size, batch_size
 
     def __len__(self) -> int:
@@ -106,13 +117,13 @@ class JudgingBatches(Dataset):
         return normalise(centre_crop(self.split.images(rows), self.image_size))
 
 
-def judging_loader(split: Split, image_size: int, batch_size: int, workers: int | None = None) -> TorchLoader:
+def judging_loader(split: Pictures, image_size: int, batch_size: int, workers: int | None = None) -> TorchLoader:
     """A loader of all pictures of a split in their order."""
     batches = JudgingBatches(split, image_size, batch_size)
     return TorchLoader(batches, batch_size=None, num_workers=reading_workers(split, workers))
 
 
-def reading_workers(split: Split, workers: int | None) -> int:
+def reading_workers(split: Pictures, workers: int | None) -> int:
     """How many processes read pictures: the given number; by default none, where pictures are ready in memory or in a
     map, and up to eight where each is decoded from a file of its own."""
     if workers is not None:
@@ -121,7 +132,7 @@ def reading_workers(split: Split, workers: int | None) -> int:
 
 
 def training_loader(
-    split: Split,
+    split: Pictures,
     image_size: int,
     batch_size: int,
     seed: int,

@@ -20,8 +20,10 @@ class WeightSchedule:
     """How weights are trained.
 
     By default SGD with momentum, the learning rate falling along a cosine to zero, as in section 3.3 of the Auto-FAS
-    paper; ``adam`` has no use for ``momentum`` (its own betas are torch's), and ``constant`` keeps the learning rate.
-    ``steps`` divides it by 10 after half and after 80 % of the epochs, as the ASFD paper does (25 and 40 of 50), and
+    paper; ``adam`` and ``adamw`` have no use for ``momentum`` (their own betas are torch's), and ``constant`` keeps the
+    learning rate.
+    ``steps`` divides it by 10 after half and after 80 % of the epochs, as the ASFD paper does (25 and 40 of 50),
+    ``late_steps`` after 60, 87 and 97 % as the AirFace paper does (18, 26 and 29 of 30 thousand steps), and
     ``warmup_steps`` raises it linearly from `WARMUP_START` over so many steps. ``keep`` says which epoch's weights are
     the result of a training: the last one's, or the best on the validation split (see `Task.rank`), as the PTA paper
     does.
@@ -33,14 +35,16 @@ class WeightSchedule:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     gradient_clip: float | None = 5.0
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    decay: Literal["cosine", "constant", "steps"] = "cosine"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    decay: Literal["cosine", "constant", "steps", "late_steps"] = "cosine"
     keep: Literal["last", "best"] = "last"
     warmup_steps: int = 0
 
 
+ADAMS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 WARMUP_START = 1e-6  # learning rate of the first step; ASFD, section 4.1
-STEPS = (0.5, 0.8)  # parts of the epochs after which the learning rate falls
+# parts of the epochs after which the learning rate falls
+STEPS = {"steps": (0.5, 0.8), "late_steps": (18 / 30, 26 / 30, 29 / 30)}
 
 
 class Task(ABC):
@@ -105,6 +109,25 @@ class Task(ABC):
 
     # ---- what subclasses may change
 
+    def head(self) -> nn.Module | None:
+        """A part with weights that only training needs: it takes the network's outputs, and `losses` gets its own.
+
+        A new one at every call. Whoever trains the network keeps it; the saved network is without it.
+        """
+        return None
+
+    def evidence(self, network: nn.Module, split: str = "test") -> dict[str, Any] | None:
+        """What a report draws beside the metrics, JSON-able (see `evidence.score_evidence`); None if nothing."""
+        return None
+
+    def losses_at(self, outputs: Tensor, targets: Any, progress: float) -> dict[str, Tensor]:
+        """`losses` after a part of the training, 0 to 1, for tasks whose loss changes on the way."""
+        return self.losses(outputs, targets)
+
+    def decays(self, network: nn.Module) -> dict[str, float]:
+        """Parameters of a network whose weight decay is another, by name: the multiple of the others'."""
+        return {}
+
     def prepare(self, network: nn.Module) -> None:  # noqa: B027  most tasks have nothing to do here
         """Called with a new network or supernet before it is trained, for weights that come from elsewhere."""
 
@@ -162,6 +185,7 @@ class TaskModule(LightningModule):
     def __init__(self, task: Task, schedule: WeightSchedule) -> None:
         super().__init__()
         self.task, self.schedule = task, schedule
+        self.head = task.head()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
@@ -169,7 +193,13 @@ class TaskModule(LightningModule):
     def step(self, batch: tuple[Tensor, Any]) -> dict[str, Tensor]:
         """The loss of a batch with its graph, and what the task says besides."""
         pictures, targets = batch
-        return self.task.losses(self(pictures), targets)
+        outputs = self(pictures)
+        return self.task.losses_at(outputs if self.head is None else self.head(outputs), targets, self.progress)
+
+    @property
+    def progress(self) -> float:
+        """Part of the epochs that have ended."""
+        return self.current_epoch / self.schedule.epochs
 
     def training_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> Tensor:
         return self.step(batch)["loss"]
@@ -178,15 +208,18 @@ class TaskModule(LightningModule):
         self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> Any:
-        schedule = self.schedule
-        weights = [p for p in self.parameters() if p.requires_grad]
+        schedule, weights = self.schedule, self.weight_groups()
         options: dict[str, Any] = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
         optimizer: torch.optim.Optimizer
-        if schedule.optimizer == "adam":
-            optimizer = torch.optim.Adam(weights, **options)
+        if schedule.optimizer in ADAMS:
+            optimizer = ADAMS[schedule.optimizer](weights, **options)
         else:
             optimizer = torch.optim.SGD(weights, momentum=schedule.momentum, **options)
         return [optimizer], learning_rates(optimizer, schedule)
+
+    def weight_groups(self) -> list[dict[str, Any]]:
+        """What the optimizer trains, as torch's parameter groups."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
 
 def learning_rates(optimizer: torch.optim.Optimizer, schedule: WeightSchedule) -> list[dict[str, Any]]:
@@ -195,8 +228,8 @@ def learning_rates(optimizer: torch.optim.Optimizer, schedule: WeightSchedule) -
     if schedule.decay == "cosine":
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.epochs)
         found.append({"scheduler": cosine, "interval": "epoch"})
-    if schedule.decay == "steps":
-        milestones = [round(part * schedule.epochs) for part in STEPS]
+    if schedule.decay in STEPS:
+        milestones = [round(part * schedule.epochs) for part in STEPS[schedule.decay]]
         steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
         found.append({"scheduler": steps, "interval": "epoch"})
     if schedule.warmup_steps:

@@ -11,8 +11,6 @@ from searchspaces.errors import ConfigError, DatasetError, nearest_name
 from .datasets import build_dataset
 
 if TYPE_CHECKING:
-    from .datasets.base import FaceData
-    from .datasets.detection import DetectionData
     from .task import Task
 
 
@@ -48,19 +46,19 @@ def build_task(space: Any, options: Mapping[str, Any], progress: bool = True, ju
     return task
 
 
-def _antispoofing(space: Any, data: FaceData | DetectionData, options: Mapping[str, Any]) -> Task:
+def _antispoofing(space: Any, data: Any, options: Mapping[str, Any]) -> Task:
     from .antispoofing import AntiSpoofing
     from .datasets.base import FaceData
 
     if not isinstance(data, FaceData):
-        raise ConfigError(f"The data set {data.name!r} is for face detection; anti-spoofing needs live and attack.")
+        raise ConfigError(f"The data set {data.name!r} is for another task; anti-spoofing needs live and attack.")
     if options.get("task_options"):
-        raise ConfigError("task_options are those of face detection; anti-spoofing has --supervision.")
+        raise ConfigError("task_options are those of face detection and recognition; anti-spoofing has --supervision.")
     supervision, augmentation = options.get("supervision", "pixel"), options.get("augmentation", "crop")
     return AntiSpoofing(data, space.input_size[-1], supervision, augmentation)
 
 
-def _detection(space: Any, data: FaceData | DetectionData, options: Mapping[str, Any]) -> Task:
+def _detection(space: Any, data: Any, options: Mapping[str, Any]) -> Task:
     from .datasets.detection import DetectionData
     from .detection import Detection
 
@@ -68,18 +66,44 @@ def _detection(space: Any, data: FaceData | DetectionData, options: Mapping[str,
         raise ConfigError(
             f"The data set {data.name!r} has no boxes of faces: a detector needs scenes, wider-face or fddb (--data)."
         )
+    own = own_options("Face detection", Detection, options)
+    augmentation = options.get("augmentation", "dsfd")
+    return Detection(data, space.input_size[-1], space.levels, augmentation=augmentation, **own)
+
+
+def _recognition(space: Any, data: Any, options: Mapping[str, Any]) -> Task:
+    from .datasets.recognition import RecognitionData
+    from .recognition import Recognition
+
+    if not isinstance(data, RecognitionData):
+        raise ConfigError(
+            f"The data set {data.name!r} does not say who is who: face recognition needs orl, identities or packed "
+            "(--data), and for judging lfw or pairs."
+        )
+    own = own_options("Face recognition", Recognition, options)
+    augmentation = options.get("augmentation", "crop")
+    return Recognition(data, space.input_size[-1], space.embedding_size, augmentation=augmentation, **own)
+
+
+def own_options(title: str, task: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``task_options`` of a run, which are keyword arguments of its task.
+
+    Raises:
+        ConfigError: for one that the task does not have, with the nearest.
+    """
     own = dict(options.get("task_options") or {})
-    known = {*inspect.signature(Detection).parameters} - {"data", "image_size", "levels", "augmentation"}
+    parameters = inspect.signature(task).parameters.values()
+    known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"augmentation"}
     for name in own:
         if name not in known:
             near = nearest_name(name, known)
             hint = f" Did you mean {near!r}?" if near else ""
-            raise ConfigError(f"Face detection has no option {name!r}.{hint} Known: {', '.join(sorted(known))}.")
-    augmentation = options.get("augmentation", "dsfd")
-    return Detection(data, space.input_size[-1], space.levels, augmentation=augmentation, **own)
+            raise ConfigError(f"{title} has no option {name!r}.{hint} Known: {', '.join(sorted(known))}.")
+    return own
 
 
 BUILDERS: dict[str, Callable[[Any, Any, Mapping[str, Any]], Task]] = {
     "antispoofing": _antispoofing,
     "detection": _detection,
+    "recognition": _recognition,
 }

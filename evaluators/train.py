@@ -89,6 +89,19 @@ class FixedModule(TaskModule):
         self._losses.append(value)
         return loss
 
+    def weight_groups(self) -> list[dict[str, Any]]:
+        """Those of the task with a weight decay of their own (see `Task.decays`), then all others."""
+        others = self.task.decays(self.model)
+        own: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            own.setdefault(others.get(name, 1.0), []).append(parameter)
+        own.setdefault(1.0, []).extend(self.head.parameters() if self.head else [])
+        decay = self.schedule.weight_decay
+        return [
+            {"params": [p for p in parameters if p.requires_grad], "weight_decay": factor * decay}
+            for factor, parameters in sorted(own.items())
+        ]
+
     def mean_loss(self) -> float:
         return sum(self._losses) / len(self._losses)
 
@@ -177,8 +190,11 @@ def train_architecture(
         load_weights(network, log.best_weights)
     save_weights(network, folder / "weights.safetensors")
     metrics = task.metrics(network)
+    evidence = task.evidence(network)
     if verify:
         compare_metrics(metrics, metrics_in_new_process(folder, architecture.space))
+    if evidence is not None:
+        write_json(folder / "scores.json", evidence)
     write_json(folder / "metrics.json", metrics)
     return metrics
 

@@ -21,16 +21,19 @@ class SearchOptions:
     Args:
         space: the search space, or package.module:ClassName of your own.
         data: the data set. For anti-spoofing "portraits" is made from a package's portraits with simulated attacks,
-            "folder" is yours; for detectors "scenes" is made from the same portraits, "wider-face" is WIDER FACE.
+            "folder" is yours; for detectors "scenes" is made from the same portraits, "wider-face" is WIDER FACE; for
+            recognition "orl" is the faces of AT&T, "identities" and "packed" are yours.
         data_root: the folder of the data set, for data sets that have one.
         data_seed: seed of generated data.
         people: how many people of the data set are used.
         recipe: hyper-parameters by name; quick for two CPU cores, paper for a GPU and licensed data.
         supervision: pixel-wise binary (Eq. 6 of the Auto-FAS paper) or binary (its Table 3) for maps of logits,
-            cross_entropy for two logits (Eq. 1 of the PTA paper), drmc for detectors (Eq. 8 of the ASFD paper).
+            cross_entropy for two logits (Eq. 1 of the PTA paper), drmc for detectors (Eq. 8 of the ASFD paper),
+            identity for face recognition, whose losses are task_options.
         augmentation: of training pictures: crop and mirror, or colour (with colour jitter and ISO noise too); dsfd for
             detectors (crops that choose a face's size, photometric distortion).
-        task_options: of face detection, such as '{"margin": 0.35}'; see evaluators.detection.
+        task_options: of face detection or recognition, such as '{"margin": 0.35}' or '{"losses": [["arcface", 1]]}';
+            see evaluators.detection and evaluators.recognition.
         seed: seed of weights, architecture parameters, data order and choices.
         out: the run folder; runs/SPACE-STRATEGY-SEED by default.
         resume: go on with the run in the folder, with its own options.
@@ -69,7 +72,7 @@ class SearchOptions:
     data_seed: int = 0
     people: int | None = None
     recipe: str = "quick"
-    supervision: Literal["pixel", "binary", "cross_entropy", "drmc"] | None = None
+    supervision: Literal["pixel", "binary", "cross_entropy", "drmc", "identity"] | None = None
     augmentation: Literal["crop", "colour", "dsfd"] | None = None
     task_options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -90,8 +93,8 @@ class SearchOptions:
     train_batch: int | None = None
     train_learning_rate: float | None = None
     weight_decay: float | None = None
-    optimizer: Literal["sgd", "adam"] | None = None
-    decay: Literal["cosine", "constant", "steps"] | None = None
+    optimizer: Literal["sgd", "adam", "adamw"] | None = None
+    decay: Literal["cosine", "constant", "steps", "late_steps"] | None = None
     warmup_steps: int | None = None
     gradient_clip: float | None = None
     keep: Literal["last", "best"] | None = None

@@ -170,7 +170,7 @@ class Stages:
             check_outputs(self.options, task)
             if not (self.folder / "data.json").exists():
                 write_json(self.folder / "data.json", {**task.data.card, **self._shortcut(task)})
-        what = "attacks" if task.name == "antispoofing" else "scenes"
+        what = {"antispoofing": "attacks", "detection": "scenes"}.get(task.name, "pictures")
         simulated = f" (simulated {what})" if task.data.card.get("simulated") else ""
         splits = ", ".join(f"{len(split)} {name}" for name, split in task.data.splits.items())
         self.reporter.line("data", f"{task.data.name}{simulated}: {splits} pictures")
@@ -178,10 +178,14 @@ class Stages:
 
     @staticmethod
     def _shortcut(task: Task) -> dict[str, Any]:
-        """How far global colour and sharpness alone tell live from attack; nothing for other tasks."""
+        """How far one comes without a network: by global colour and sharpness of live and attack, by raw pixels of
+        people; nothing for other tasks."""
         from evaluators.antispoofing import AntiSpoofing
         from evaluators.datasets.shortcut import shortcut_scores
+        from evaluators.recognition import Recognition, pixel_error
 
+        if isinstance(task, Recognition):
+            return {"pixels": {"eer": pixel_error(task.data)}}
         return {"shortcut": shortcut_scores(task.data)} if isinstance(task, AntiSpoofing) else {}
 
     def search(self, task: Task) -> Architecture:

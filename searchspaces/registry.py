@@ -22,6 +22,8 @@ SHIPPED = {
     "autofem-fpn": "searchspaces.asfd",
     "autofem-cpm": "searchspaces.asfd",
     "asfd": "searchspaces.asfd",
+    "airface": "searchspaces.airface",
+    "hatfas": "searchspaces.hatfas",
 }
 
 

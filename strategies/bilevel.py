@@ -312,6 +312,7 @@ class BilevelModule(DartsLightningModule):
             "choices": choices,
             "probabilities": {edge: list(row.values()) for edge, row in probabilities.items()},
             "operations": list(next(iter(operation_weights.values()), {})),
+            "names": {label: list(row) for label, row in probabilities.items()},
             "statistics": {name: sum(values) / len(values) for name, values in self._sums.items()},
             "entropy": normalised_entropy(operation_weights),
             "skip_share": skip_share(choices),

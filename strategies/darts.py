@@ -17,6 +17,7 @@ from .bilevel import BilevelModule
 from .branches import MixedBlock
 from .collapse import CollapseGuard
 from .cost import Budget, CostTable
+from .elastic import MixedElastic
 from .supernet import MixedCell
 
 
@@ -73,7 +74,7 @@ class DARTS(nni.nas.strategy.DARTS):
         """Our modules first; NNI's hooks stay for layer choices and input choices."""
 
         def mixed(module: nn.Module, name: str, memo: dict[str, Any], kwargs: dict[str, Any]) -> Any:
-            for supermodule in (MixedCell, MixedPyramid, MixedTree):
+            for supermodule in (MixedCell, MixedPyramid, MixedTree, MixedElastic):
                 found = supermodule.mutate(module, name, memo, self.mixed_options)
                 if found is not None:
                     return found

@@ -15,7 +15,8 @@ What is sampled, by the option of that name:
   that of the softmax with the noise at a temperature that falls while the search goes on; edges are weighted.
 - ``both``: one edge, and on it one operation.
 
-A choice of branches (PTA) has neither edges nor operations on them: one branch runs.
+A choice of branches (PTA) or of sizes (AirFace, HaTFAS) has neither edges nor operations on them: one branch, or one
+size of each choice, runs.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from torch.nn import functional as F
 
 from searchspaces.autofem import MutablePyramid, MutableTree, joined_nodes
 from searchspaces.cells import EDGES_KEPT, MutableCell
+from searchspaces.elastic import Kept, MutableElastic
 from searchspaces.errors import ConfigError
 from searchspaces.pta import MutableBlock, run_branches
 
@@ -41,6 +43,7 @@ from .autofem import MixedPyramid, MixedTree
 from .bilevel import BilevelModule
 from .branches import MODES, MixedBlock
 from .darts import DARTS
+from .elastic import MixedElastic
 from .supernet import MixedCell
 
 Sampled = Literal["auto", "edges", "operations", "both"]
@@ -72,6 +75,22 @@ def straight_through_weight(gamma: Tensor, index: int) -> Tensor:
     """A factor that is 1 and has the gradient of Eq. 5: ``L * d softmax(gamma)_index / d gamma``, a scalar."""
     probability = F.softmax(gamma, dim=0)[index]
     return 1 + len(gamma) * (probability - probability.detach())
+
+
+def nested_straight_through(alpha: Tensor, index: int) -> Tensor:
+    """Weights of the sizes up to a sampled one: 0, ..., 0, 1 with the gradient of a mixture of all sizes, of which
+    those beyond the sampled one are cut to it. Returns ``(index + 1,)``.
+
+    The straight-through estimator of FBNetV2's channel masks (Wan et al., CVPR 2020, Eq. 4): what all sizes share has
+    a weight of 1 whatever alpha is, and hence no gradient.
+
+    Args:
+        alpha: ``(sizes,)``, ascending.
+    """
+    soft = F.softmax(alpha, dim=0)
+    soft = torch.cat([soft[:index], soft[index:].sum(0, keepdim=True)])
+    hard = F.one_hot(torch.tensor(index), index + 1).to(alpha)
+    return hard + soft - soft.detach()
 
 
 def gdas_weight(alpha: Tensor, temperature: float) -> tuple[int, Tensor]:
@@ -194,6 +213,29 @@ class GumbelBlock(MixedBlock):
         return straight_through_weight(self.alpha, index) * run_branches(self, x)
 
 
+class GumbelElastic(MixedElastic):
+    """A network of sizes of which one sampled candidate of every choice runs: nothing beyond it is computed.
+
+    A sampled size holds the smaller ones, so its pass tells which of its parts the loss wants: see
+    `nested_straight_through`. A factor of the whole, as Eq. 5 has it, would be lost in the batch norm after it; for the
+    same reason candidates that are no sizes (gates, the layers of a stem; a small part of the network) are all run,
+    and the sampled one is what comes out.
+    """
+
+    def kept(self, label: str) -> Kept:
+        values = self.candidates[label]
+        if label not in self.alphas:
+            return super().kept(label)
+        alpha = self.alphas[label]
+        index = gumbel_index(alpha)
+        if isinstance(values[0], str):
+            hard = F.one_hot(torch.tensor(index), len(values)).to(alpha)
+            soft = F.softmax(alpha, dim=0)
+            return list(zip(values, (hard + soft - soft.detach()).unbind(), strict=True))
+        weights = nested_straight_through(alpha, index)
+        return list(zip(values[: index + 1], weights.unbind(), strict=True))
+
+
 class GumbelSinglePath(DARTS):
     """Differentiable search in which one sampled candidate of every choice runs.
 
@@ -227,6 +269,9 @@ class GumbelSinglePath(DARTS):
             if isinstance(module, MutablePyramid):
                 self._check_pyramid()
                 return GumbelPyramid(module, memo)
+            if isinstance(module, MutableElastic):
+                self._note("sizes")
+                return GumbelElastic(module)
             if isinstance(module, MutableBlock):
                 self._note("branches")
             return GumbelBlock.mutate(module, name, memo, kwargs)

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from searchspaces.autofem import MutablePyramid, MutableTree
 from searchspaces.cells import Cell, CellShape, MutableCell, chosen_edges, edges
+from searchspaces.elastic import MutableElastic
 from searchspaces.errors import ConfigError
 from searchspaces.operations import OPERATIONS
 from searchspaces.pta import MutableBlock
 from searchspaces.sampling import random_choices
 
+from .elastic import SampledElastic
 from .sampled_autofem import SampledPyramid, SampledTree
 from .stand_in import SampledStandIn
 
@@ -65,7 +67,12 @@ class SampledCell(SampledStandIn):
         return None
 
 
-SAMPLED: dict[type, Any] = {MutableCell: SampledCell, MutablePyramid: SampledPyramid, MutableTree: SampledTree}
+SAMPLED: dict[type, Any] = {
+    MutableCell: SampledCell,
+    MutablePyramid: SampledPyramid,
+    MutableTree: SampledTree,
+    MutableElastic: SampledElastic,
+}
 
 
 def run_path(supernet: nn.Module, choices: Mapping[str, Any]) -> None:

@@ -19,6 +19,8 @@ SMALL = {
     "autofas": {"channels": 4, "layout": "RNRN", "image_size": 36, "stem_multiplier": 1},
     "pta": {"width": 0.1, "image_size": 32},
     **dict.fromkeys(("autofem-fpn", "autofem-cpm", "asfd"), DETECTOR),
+    "airface": {"image_size": 32, "channels": 16, "repeats": [[1, 2], [1, 3], [1, 2]], "embeddings": [16, 32]},
+    "hatfas": {"image_size": 32, "embed": [64, 128], "depth": [1, 2], "mlp_ratio": [1, 2]},
 }
 POINTS = [(name, seed) for name in list_spaces() for seed in range(2)]
 

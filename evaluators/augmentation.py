@@ -1,4 +1,4 @@
-"""What training does to the colours of pictures: jitter, and the noise of a sensor at high ISO.
+"""What training does to pictures after cropping: colour jitter, the noise of a sensor at high ISO, another pose.
 
 The PTA paper names both augmentations and gives no strengths; the defaults here are those that albumentations had for
 ``ColorJitter`` and ``ISONoise`` when the paper was written. Pictures are uint8, or float from 0 to 1, and keep their
@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchvision.transforms.v2 import functional as tv
 
 from searchspaces.errors import UnknownNameError
@@ -87,6 +88,50 @@ def iso_noise(
     return _like(noisy, pictures)
 
 
+def affine(
+    pictures: Tensor,
+    random: np.random.Generator,
+    *,
+    turn: float = 0.25,
+    scale: float = 0.2,
+    stretch: float = 0.15,
+    shear: float = 0.15,
+    shift: float = 0.12,
+) -> Tensor:
+    """A small turn, scale, stretch, shear and shift of each picture; pixels beyond its edge repeat the edge's.
+
+    Args:
+        pictures: ``(N, 3, H, W)``.
+        turn: largest angle, radians.
+        scale, stretch: largest change of the size, and of the width alone.
+        shear: largest one; ``shift``: largest one in halves of the picture's side.
+    """
+    size = len(pictures)
+    angle, zoom, wide, slant, right, down = random.uniform(-1, 1, (6, size))
+    zoom, wide = 1 + scale * zoom, 1 + stretch * wide
+    cosine, sine = zoom * np.cos(turn * angle), zoom * np.sin(turn * angle)
+    rows = [[cosine * wide, -sine + shear * slant, shift * right], [sine * wide, cosine, shift * down]]
+    matrices = torch.from_numpy(np.array(rows).transpose(2, 0, 1)).float()
+    values = _to_float(pictures)
+    grid = functional.affine_grid(matrices, list(values.shape), align_corners=False)
+    return _like(functional.grid_sample(values, grid, padding_mode="border", align_corners=False), pictures)
+
+
+def exposure(
+    pictures: Tensor, random: np.random.Generator, *, contrast: float = 0.3, brightness: float = 0.1
+) -> Tensor:
+    """Another contrast and brightness of each picture, ``(N, 3, H, W)``: ``x (1 +- contrast) +- brightness``."""
+    gain = 1 + contrast * random.uniform(-1, 1, (len(pictures), 1, 1, 1))
+    offset = brightness * random.uniform(-1, 1, (len(pictures), 1, 1, 1))
+    changed = _to_float(pictures) * torch.from_numpy(gain).float() + torch.from_numpy(offset).float()
+    return _like(changed.clamp(0, 1), pictures)
+
+
+def pose(pictures: Tensor, random: np.random.Generator) -> Tensor:
+    """`affine`, then `exposure`: for faces of which there are few pictures, ``(N, 3, H, W)``. It is ours."""
+    return _like(exposure(affine(_to_float(pictures), random), random), pictures)
+
+
 def rgb_to_hls(pictures: Tensor) -> Tensor:
     """Hue, luminance and saturation, ``(N, 3, H, W)`` float, all from 0 to 1, of RGB from 0 to 1.
 
@@ -127,7 +172,7 @@ def colour_and_noise(pictures: Tensor, random: np.random.Generator) -> Tensor:
 
 
 # what is done to a batch after random crops and mirror images, by the name of the option
-AUGMENTATIONS: dict[str, Augmentation | None] = {"crop": None, "colour": colour_and_noise}
+AUGMENTATIONS: dict[str, Augmentation | None] = {"crop": None, "colour": colour_and_noise, "pose": pose}
 
 
 def find_augmentation(name: str) -> Augmentation | None:

@@ -135,6 +135,10 @@ class Recognition(Task):
     def pictures(self, split: IdentitySplit, batch_size: int) -> Iterator[Tensor]:
         yield from judging_loader(split, self.image_size, batch_size, self.workers)
 
+    def selection_split(self, seed: int) -> IdentitySplit:
+        """The validation split: of people that a candidate was trained on, any network tells new pictures apart."""
+        return self.data.splits["val"]
+
     def check(self, network: nn.Module) -> None:
         with torch.no_grad():
             outputs = network.eval()(torch.zeros(1, 3, self.image_size, self.image_size))

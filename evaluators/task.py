@@ -141,6 +141,10 @@ class Task(ABC):
         """The training split in two halves with no person in both: for the weights, and for the architecture."""
         return self.data.splits["train"].halves(seed)
 
+    def selection_split(self, seed: int) -> Any:
+        """The pictures by which a search chooses among candidates that it has trained on the first half."""
+        return self.search_halves(seed)[1]
+
     def module(self, schedule: WeightSchedule) -> TaskModule:
         """The LightningModule that trains a network for this task."""
         return TaskModule(self, schedule)

@@ -14,7 +14,7 @@ def main(
     people: int | None = None,
     recipe: str = "quick",
     supervision: Literal["pixel", "binary", "cross_entropy", "drmc"] | None = None,
-    augmentation: Literal["crop", "colour", "dsfd"] | None = None,
+    augmentation: Literal["crop", "colour", "pose", "dsfd"] | None = None,
     task_options: dict[str, Any] | None = None,
     out: str | None = None,
     seed: int = 0,

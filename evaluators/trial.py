@@ -24,9 +24,10 @@ FORWARD, TRAINING = 1, 3  # passes that a picture costs: forward; forward, backw
 class CandidateTrial:
     """Trains a candidate on the weights half of the training split and judges it on the architecture half.
 
-    Those are the halves that a one-shot search sees, so both kinds of search learn from the same pictures. The
-    metric that a strategy maximises, ``default``, is the task's objective: for anti-spoofing the area under the ROC
-    curve, for detection the average precision.
+    Those are the halves that a one-shot search sees, so both kinds of search learn from the same pictures; recognition
+    judges people that the candidate has not seen (`Task.selection_split`). The metric that a strategy maximises,
+    ``default``, is the task's objective: for anti-spoofing and recognition the area under the ROC curve, for detection
+    the average precision.
 
     Args:
         schedule: how a candidate is trained.
@@ -66,7 +67,7 @@ class CandidateTrial:
         Returns:
             ``default``, ``val_`` and each of the task's figures, ``macs`` (one forward pass), ``macs_spent`` (all).
         """
-        train, val = self.task.search_halves(self.seed)
+        train, val = self.task.search_halves(self.seed)[0], self.task.selection_split(self.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             reset_parameters(network)
@@ -103,3 +104,7 @@ def reset_parameters(network: nn.Module) -> None:
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
             reset()
+    for module in network.modules():
+        initialise = getattr(module, "init_weights", None)  # networks that do not start as their layers do
+        if callable(initialise):
+            initialise()

@@ -227,7 +227,7 @@ def single_path(options: SearchOptions, task: Task, folder: Path, reporter: Repo
     within = build_budget(options)
     accepts = within.keeps if within else None
     strategy = train_paths(options, task, folder, reporter, accepts=accepts)
-    weights_half, other_half = task.search_halves(options.seed)
+    weights_half, other_half = task.search_halves(options.seed)[0], task.selection_split(options.seed)
     random, macs_of, lines = np.random.RandomState(options.seed), trained_macs(options), []
     for number in range(options.judged_paths):
         choices = accepted_choices(strategy.supernet, random, accepts)

@@ -214,6 +214,20 @@ class AirFaceNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, Convolution | Attention):
                 module.whole = self.kept is not None
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fresh weights: those of convolutions after He et al. (2015) for the slope of a new PReLU, those of attention
+        small, so that its gates start near the middle."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", a=0.25)
+            elif isinstance(module, nn.PReLU):
+                nn.init.constant_(module.weight, 0.25)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                for layer in (module.expand, module.where):
+                    nn.init.normal_(layer.weight, 0, 0.01)
 
     def forward(self, x: Tensor, kept: Mapping[str, Kept] | None = None) -> Tensor:
         kept = kept or self.kept
@@ -316,7 +330,6 @@ class AirFace(ModelSpace):
             }
         candidates |= {"width": WIDTHS, "attention": GATES, "embedding": sorted(embeddings)}
         self.trunk = MutableAirFace(candidates, channels=channels, image_size=image_size)
-        _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.trunk(x)
@@ -382,17 +395,6 @@ def published(name: str = "airface") -> Architecture:
     if name not in PUBLISHED:
         raise UnknownNameError("published network of airface", name, PUBLISHED)
     return Architecture("airface", {}, {**PUBLISHED["airface"], **PUBLISHED[name]}, {"published": name})
-
-
-def _initialise(network: nn.Module) -> None:
-    """Fresh weights as torch draws them, but attention that starts as good as open: what it multiplies is not lost."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", a=0.25)  # the slope of a new PReLU
-    for module in network.modules():
-        if isinstance(module, Attention):
-            for layer in (module.expand, module.where):
-                nn.init.normal_(layer.weight, 0, 0.01)
 
 
 def _graph(space: AirFace, choices: Mapping[str, Any]) -> nx.MultiDiGraph:

@@ -55,9 +55,9 @@ def channel_mask(kept: Kept) -> Tensor | None:
     """
     if len(kept) == 1 and not isinstance(kept[0][1], Tensor):
         return None
-    size, device = largest(kept), next((w.device for _, w in kept if isinstance(w, Tensor)), None)
-    reach = torch.arange(size, device=device)
-    return sum((weight * (reach < width) for width, weight in kept), start=torch.zeros(size, device=device))
+    size, learnt = largest(kept), next((weight for _, weight in kept if isinstance(weight, Tensor)), torch.ones(()))
+    channels = torch.arange(size, device=learnt.device)
+    return sum((weight * (channels < width) for width, weight in kept), start=learnt.new_zeros(size))
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -13,10 +13,13 @@ from torchvision.transforms.v2 import functional as tv
 from evaluators.antispoofing import AntiSpoofing
 from evaluators.augmentation import (
     AUGMENTATIONS,
+    affine,
     colour_and_noise,
     colour_jitter,
+    exposure,
     hls_to_rgb,
     iso_noise,
+    pose,
     rgb_to_hls,
 )
 from evaluators.batches import BatchKey, TrainingBatches, normalise, training_loader
@@ -43,6 +46,33 @@ def test_hls_is_that_of_colorsys():
     np.testing.assert_allclose(
         hls_to_rgb(torch.from_numpy(expected.T[None, :, :, None].copy()))[0, :, :, 0].T, back, atol=1e-12
     )
+
+
+def test_a_pose_turns_by_its_matrix_and_repeats_the_edge():
+    """A picture whose value is its own column: an affine map of it is an affine function of the columns."""
+    columns = torch.linspace(0, 1, 33).expand(1, 3, 33, 33)
+    still = affine(columns, np.random.default_rng(0), turn=0, scale=0, stretch=0, shear=0, shift=0)
+    assert torch.allclose(still, columns, atol=1e-6)
+    shifted = affine(columns, np.random.default_rng(0), turn=0, scale=0, stretch=0, shear=0, shift=0.2)
+    step = (shifted - columns)[0, 0, :, 10:20]
+    assert step.std() < 1e-5 and 0 < abs(step.mean()) <= 0.1 * 33 / 32 + 1e-6
+    assert shifted.min() >= 0 and shifted.max() <= 1
+
+
+def test_exposure_is_a_gain_and_an_offset_of_each_picture():
+    pictures = torch.rand(4, 3, 5, 5) * 0.2 + 0.4
+    changed = exposure(pictures, np.random.default_rng(1))
+    for old, new in zip(pictures, changed, strict=True):
+        gain, offset = np.polyfit(old.flatten().numpy(), new.flatten().numpy(), 1)
+        assert 0.7 <= gain <= 1.3 and -0.1 <= offset <= 0.1
+        assert torch.allclose(old * gain + offset, new, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_pose_keeps_the_type_and_depends_on_the_generator_alone(dtype):
+    pictures = (torch.rand(3, 3, 16, 16) * 255).to(dtype) if dtype == torch.uint8 else torch.rand(3, 3, 16, 16)
+    first, second = (pose(pictures, np.random.default_rng(5)) for _ in range(2))
+    assert first.dtype == dtype and torch.equal(first, second) and not torch.equal(first, pictures)
 
 
 def test_every_byte_colour_survives_hls():

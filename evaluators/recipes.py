@@ -149,9 +149,9 @@ AIRFACE_QUICK = replace(
     data="orl",
     augmentation="pose",  # ten pictures of a person in a studio say little of other poses
     search_space={"image_size": 96, "channels": 16, "repeats": [[1, 2], [1, 2, 3], [1, 2]], "embeddings": [64, 128]},
-    search_epochs=10,
+    search_epochs=30,
     search_batch=20,
-    warmup_epochs=2,
+    warmup_epochs=8,
     arc_learning_rate=5e-2,
     train_epochs=40,
     train_batch=40,
@@ -183,18 +183,20 @@ HATFAS_QUICK = replace(
     HATFAS_PAPER,
     people=200,
     data="portraits",
-    search_space={"image_size": 112, "patch_size": 14, "embed": [64, 128], "depth": [2, 4], "mlp_ratio": [1, 2]},
-    search_epochs=8,
+    # smaller patches: print dots and screen pixels lie within one of 16, where a small network learns nothing of them
+    search_space={"image_size": 96, "patch_size": 8, "embed": [64, 128], "depth": [2, 4], "mlp_ratio": [1, 2]},
+    search_epochs=20,
     search_batch=16,
-    warmup_epochs=2,
+    warmup_epochs=6,
     search_learning_rate=1e-3,
     arc_learning_rate=5e-2,
-    train_epochs=30,
+    augmentation="crop",
+    train_epochs=60,
     train_batch=16,
     train_learning_rate=1e-3,
     warmup_steps=100,
     gradient_clip=5.0,
-    candidate_epochs=8,
+    candidate_epochs=20,
 )
 
 RECIPES: dict[str, dict[str, Recipe]] = {

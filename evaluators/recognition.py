@@ -166,11 +166,13 @@ class Recognition(Task):
         return torch.cat(found).numpy()
 
     def figures(self, outputs: NDArray[np.float32], split: IdentitySplit) -> dict[str, float]:
-        """``eer`` and ``auc`` of the split's pairs; ``loss`` is the EER too, since these people have no centres."""
+        """``eer`` and ``auc`` of the split's pairs; there is no loss, since people never seen have no centres."""
         scores, same = pair_scores(outputs, split.people, split.lists)
         labels = same.astype(np.int64)
-        error = equal_error_rate(scores, labels)
-        return {"loss": error, "eer": error, "auc": area_under_curve(scores, labels)}
+        return {"eer": equal_error_rate(scores, labels), "auc": area_under_curve(scores, labels)}
+
+    def rank(self, row: Mapping[str, Any]) -> tuple[float, ...]:
+        return row["val_eer"], -row["val_auc"]
 
     def metrics(
         self, network: nn.Module, split: str = "test", val_outputs: NDArray[np.float32] | None = None

@@ -83,7 +83,7 @@ class Task(ABC):
 
     @abstractmethod
     def figures(self, outputs: Any, split: Any) -> dict[str, float]:
-        """``loss``, `objective` and others of what `predict` gave, without intervals: to follow a training."""
+        """`objective` and others of what `predict` gave, such as ``loss``, without intervals: to follow a training."""
 
     @abstractmethod
     def metrics(

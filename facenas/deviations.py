@@ -46,6 +46,19 @@ DETECTION_RULES = [
     ("augmentation", "crops that choose a face's size, SSD crops, mirror, colours", "DSFD's, which the paper follows."),
     ("halves of the search", "no person or event in both", "The paper does not say how it splits."),
 ]
+# of face recognition: option of the task, what the paper says of it, the reason for our default
+RECOGNITION = [
+    ("losses", "Li-ArcFace in the study", "Its last networks were tuned with several losses in turn, which this can."),
+    ("scale", "s not given", "The value of ArcFace's and of all public copies."),
+    ("margin", "0.4 is best for Li-ArcFace", "Each loss has its own default."),
+    ("embedding_decay", "10 (section 4.1)", "The paper's."),
+    ("flip", "not given", "InsightFace judges by a picture and its mirror image."),
+]
+RECOGNITION_RULES = [
+    ("halves of the search", "half of each person's pictures", "Both need the people; the paper searches nothing."),
+    ("choice among trained candidates", "people of the validation split", "No candidate was trained on them."),
+    ("threshold", "equal errors on the judged pairs", "Verification is told at every threshold (TAR at FAR)."),
+]
 # a sampled training of PTA besides: option, paper, the reason
 SAMPLED = [
     ("validated", "HHH (Fig. 2)", "The epoch with this configuration's lowest validation EER is kept."),
@@ -87,8 +100,9 @@ def open_choices(options: SearchOptions) -> list[dict[str, Any]]:
         if options.uniform or options.sampling:
             value = "all alike" if options.uniform else options.sampling
             rows.append({"option": "sampling", "value": value, "paper": "Table 2", "why": SET})
-    if find_space_task(options.space) == "detection":
-        return rows + detection_choices(options)
+    task = find_space_task(options.space)
+    if task in TASK_ROWS:
+        return rows + task_choices(options, task)
     if options.space == "autofas" and not hasattr(options, "partial_channels"):
         rows.append(
             {"option": "partial channels", "value": "not used", "paper": "used", "why": "strategies.pc_darts does"}
@@ -107,18 +121,24 @@ def find_space_task(space: str) -> str:
     return getattr(find_space(space).space_class, "task", "antispoofing")
 
 
-def detection_choices(options: SearchOptions) -> list[dict[str, Any]]:
-    """Rows of what is particular to face detection."""
+TASK_ROWS = {"detection": (DETECTION, DETECTION_RULES), "recognition": (RECOGNITION, RECOGNITION_RULES)}
+
+
+def task_choices(options: SearchOptions, task: str) -> list[dict[str, Any]]:
+    """Rows of what is particular to face detection or recognition."""
     import inspect
 
     from evaluators.detection import Detection
+    from evaluators.recognition import Recognition
 
-    defaults = {name: parameter.default for name, parameter in inspect.signature(Detection).parameters.items()}
+    kind: type = {"detection": Detection, "recognition": Recognition}[task]
+    defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
+    open_rows, rules = TASK_ROWS[task]
     rows = []
-    for option, paper, why in DETECTION:
+    for option, paper, why in open_rows:
         value = options.task_options.get(option, defaults[option])
         rows.append(
             {"option": option, "value": value, "paper": paper, "why": why if value == defaults[option] else SET}
         )
-    fixed = [{"option": o, "value": value, "paper": "not given", "why": why} for o, value, why in DETECTION_RULES]
+    fixed = [{"option": o, "value": value, "paper": "not given", "why": why} for o, value, why in rules]
     return rows + fixed

@@ -30,9 +30,9 @@ class SearchOptions:
         supervision: pixel-wise binary (Eq. 6 of the Auto-FAS paper) or binary (its Table 3) for maps of logits,
             cross_entropy for two logits (Eq. 1 of the PTA paper), drmc for detectors (Eq. 8 of the ASFD paper),
             identity for face recognition, whose losses are task_options.
-        augmentation: of training pictures: crop and mirror, colour (with colour jitter and ISO noise too), or pose (turned,
-            scaled and exposed otherwise too, for recognition from few pictures); dsfd for
-            detectors (crops that choose a face's size, photometric distortion).
+        augmentation: of training pictures: crop and mirror; colour, with colour jitter and ISO noise too; pose, turned,
+            scaled and exposed otherwise too, for recognition from few pictures; dsfd for detectors, crops that choose a
+            face's size and photometric distortion.
         task_options: of face detection or recognition, such as '{"margin": 0.35}' or '{"losses": [["arcface", 1]]}';
             see evaluators.detection and evaluators.recognition.
         seed: seed of weights, architecture parameters, data order and choices.

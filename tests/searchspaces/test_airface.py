@@ -129,3 +129,15 @@ def test_options_that_make_no_network_are_refused(options, message):
 def test_partial_channels_that_do_not_divide_are_refused():
     with pytest.raises(ConfigError, match="partial_channels is 3"):
         build_space("airface", channels=16).trunk.elastic(3)
+
+
+def test_published_networks_are_written_by_name(tmp_path, capsys):
+    from searchspaces import Architecture
+    from searchspaces.published import main, names
+
+    main("mobilefacenet-128", str(tmp_path / "a.json"))
+    assert Architecture.load(tmp_path / "a.json") == published("mobilefacenet-128")
+    main("list")
+    assert set(names()) <= set(capsys.readouterr().out.split()) and "deit-tiny" in names()
+    with pytest.raises(UnknownNameError, match="deit-tiny"):
+        main("deit-tinny")

@@ -126,7 +126,9 @@ def fit(
     Raises:
         DivergenceError: if the loss is not a finite number.
     """
-    module = FixedModule(task, schedule)
+    with torch.random.fork_rng(devices=[]):  # the same head whatever was drawn before
+        torch.manual_seed(seed)
+        module = FixedModule(task, schedule)
     module.set_model(network)
     trainer = pl.Trainer(
         max_epochs=schedule.epochs,

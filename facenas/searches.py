@@ -23,6 +23,7 @@ from searchspaces import Architecture, build_space
 from searchspaces.architecture import load_weights
 from searchspaces.errors import ConfigError
 from searchspaces.files import write_text
+from searchspaces.sampling import random_choices
 from strategies import DARTS, PCDARTS, CollapseGuard, Evolution, GumbelSinglePath, RandomSearch, SinglePath
 from strategies.budget import WEIGHT_STEP, Gradient, one_shot_macs
 from strategies.cost import CostTable
@@ -109,6 +110,11 @@ def macs_of_supernet(strategy: DARTS, options: SearchOptions) -> int:
         space = build_space(options.space, **options.space_options)
         table = CostTable(space, costs_of(options, options.space_options, ("macs",)))
         return round(table.fixed[0] + sum(sum(o.cost[0] for o in group) / len(group) for group in table.groups()))
+    if strategy.sampled == "sizes":  # what runs of a layer is no layer that could be counted: count networks
+        random = np.random.RandomState(0)
+        space = build_space(options.space, **options.space_options)
+        drawn = [space.freeze(random_choices(space, random)) for _ in range(SAMPLED_PATHS)]
+        return round(sum(count(chosen, size) for chosen in drawn) / SAMPLED_PATHS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return round(sum(count(network, size) for _ in range(SAMPLED_PATHS)) / SAMPLED_PATHS)

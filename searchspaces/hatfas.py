@@ -56,7 +56,11 @@ class ElasticTransformer(nn.Module):
             raise RuntimeError("This network holds several candidates: say which are kept.")
         vit, embed = self.vit, kept["embed"]
         width, mask = largest(embed), channel_mask(embed)
-        tokens = F.conv2d(x, vit.patch_embed.proj.weight[:width], vit.patch_embed.proj.bias[:width], vit_stride(vit))
+        patches = vit.patch_embed.proj
+        if width == patches.out_channels:
+            tokens = patches(x)
+        else:
+            tokens = F.conv2d(x, patches.weight[:width], patches.bias[:width], patches.stride)
         tokens = tokens.flatten(2).transpose(1, 2)
         first = vit.cls_token[..., :width].expand(len(x), -1, -1)
         tokens = torch.cat([first, tokens], dim=1) + vit.pos_embed[..., :width]
@@ -64,10 +68,6 @@ class ElasticTransformer(nn.Module):
         run = [partial(run_block, block, embed=embed, inner=products(embed, kept["mlp_ratio"])) for block in vit.blocks]
         tokens = depths(kept["depth"], tokens, run)
         return linear(vit.head, weighted_layer_norm(vit.norm, tokens[:, 0], mask), vit.head.out_features)
-
-
-def vit_stride(vit: VisionTransformer) -> tuple[int, int]:
-    return vit.patch_embed.proj.stride
 
 
 def run_block(block: Any, tokens: Tensor, embed: Kept, inner: Kept) -> Tensor:
@@ -85,15 +85,20 @@ def run_block(block: Any, tokens: Tensor, embed: Kept, inner: Kept) -> Tensor:
 def _attend(attention: Any, tokens: Tensor, mask: Tensor | None) -> Tensor:
     """Self-attention with as many heads as the tokens' channels make."""
     count, width = tokens.shape[1], tokens.shape[2]
-    weight = attention.qkv.weight.unflatten(0, (3, -1))[:, :width, :width].flatten(0, 1)
-    bias = attention.qkv.bias.unflatten(0, (3, -1))[:, :width].flatten()
-    q, k, v = F.linear(tokens, weight, bias).view(len(tokens), count, 3, -1, HEAD).permute(2, 0, 3, 1, 4)
+    if width == attention.qkv.in_features:
+        triple = attention.qkv(tokens)
+    else:  # the first of the queries, of the keys and of the values
+        weight = attention.qkv.weight.unflatten(0, (3, -1))[:, :width, :width].flatten(0, 1)
+        triple = F.linear(tokens, weight, attention.qkv.bias.unflatten(0, (3, -1))[:, :width].flatten())
+    q, k, v = triple.view(len(tokens), count, 3, -1, HEAD).permute(2, 0, 3, 1, 4)
     mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     return linear(attention.proj, _masked(mixed, mask), width)
 
 
 def linear(layer: nn.Linear, x: Tensor, outputs: int) -> Tensor:
     """The first outputs of a layer from its first inputs, ``(..., inputs) -> (..., outputs)``."""
+    if (x.shape[-1], outputs) == (layer.in_features, layer.out_features):
+        return layer(x)
     return F.linear(x, layer.weight[:outputs, : x.shape[-1]], layer.bias[:outputs])
 
 

@@ -125,7 +125,7 @@ def test_a_plan_is_told_without_a_run(faces, tmp_path, capsys):
         ("pc_darts", ["--space", "autofem-cpm", "--space-options", '{"half_nodes": true}'], "half_nodes"),
         ("gumbel", ["--space", "autofem-cpm", "--task-options", '{"margn": 1}'], "Did you mean 'margin'"),
         ("gumbel", ["--space", "autofem-cpm", "--macs-budget", "10M"], "budget needs a space"),
-        ("darts", ["--space", "autofas", "--data", "scenes"], "for face detection"),
+        ("darts", ["--space", "autofas", "--data", "scenes"], "is for another task"),
         ("gumbel", ["--space", "autofem-cpm", "--data", "portraits"], "no boxes of faces"),
         ("gumbel", ["--space", "autofem-cpm", "--augmentation", "colour"], "augmentation of face detection"),
     ],

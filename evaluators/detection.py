@@ -22,6 +22,7 @@ from .detection_batches import detection_judging_loader, detection_training_load
 from .detection_losses import drmc_loss, shot_loss
 from .detection_metrics import Detection as Found
 from .detection_metrics import detection_metrics, followed_precision
+from .distillation_losses import soft_logits_loss
 from .metrics import percent_of
 from .task import Task
 
@@ -110,6 +111,14 @@ class Detection(Task):
         )
         return {"loss": found["loss"]}
 
+    def imitation(self, outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        """Of the second shot's logits, averaged over anchors."""
+        own, wanted = (_second_shot(each)[..., :LOGITS].flatten(0, -2) for each in (outputs, taught))
+        return soft_logits_loss(own, wanted, temperature)
+
+    def can_imitate(self, outputs: Tensor, taught: Tensor) -> bool:
+        return taught.ndim in (3, 4) and _second_shot(outputs).shape == _second_shot(taught).shape
+
     def check(self, network: nn.Module) -> None:
         size = (self.image_size, self.image_size)
         with torch.no_grad():
@@ -168,6 +177,11 @@ class Detection(Task):
 
     def headline(self, metrics: Mapping[str, Mapping[str, float | None]]) -> str:
         return f"{percent_of('AP', metrics['ap'])}, unseen pictures"
+
+
+def _second_shot(outputs: Tensor) -> Tensor:
+    """``(N, A, 6)`` of what a detector gives in training or in evaluation."""
+    return outputs[:, -1] if outputs.ndim == 4 else outputs
 
 
 def faces(

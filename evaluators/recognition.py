@@ -18,6 +18,7 @@ from searchspaces.errors import ConfigError, UnknownNameError
 from .augmentation import find_augmentation
 from .batches import check_size, judging_loader, training_loader
 from .datasets.recognition import IdentitySplit, RecognitionData
+from .distillation_losses import embedding_loss
 from .evidence import score_evidence
 from .metrics import Metric, area_under_curve, equal_error_rate, percent_of
 from .recognition_losses import RECOGNITION_LOSSES
@@ -124,6 +125,9 @@ class Recognition(Task):
             if progress < reached - 1e-9:
                 return name
         return self.stages[-1][0]
+
+    def imitation(self, outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        return embedding_loss(outputs, taught)
 
     def decays(self, network: nn.Module) -> dict[str, float]:
         names = [name for name, _ in network.named_parameters() if ".embedding." in f".{name}"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from nni.nas.evaluator.pytorch import Lightning, LightningModule, Trainer
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .checkpoint import lowest_error
+
+if TYPE_CHECKING:
+    from .distillation import Teaching
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Task(ABC):
         image_size: side of a training picture.
         objective: the figure (see `figures`) that a search maximises.
         workers: processes that read pictures; see `batches.reading_workers`.
+        teaching: a teacher for networks that are trained, see `distillation`; a differentiable search goes without.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Task(ABC):
     data: Any
     image_size: int
     workers: int | None = None
+    teaching: Teaching | None = None
 
     @abstractmethod
     def losses(self, outputs: Tensor, targets: Any) -> dict[str, Tensor]:
@@ -123,6 +128,16 @@ class Task(ABC):
     def losses_at(self, outputs: Tensor, targets: Any, progress: float) -> dict[str, Tensor]:
         """`losses` after a part of the training, 0 to 1, for tasks whose loss changes on the way."""
         return self.losses(outputs, targets)
+
+    def imitation(self, outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        """What a network's outputs lose against a teacher's, a scalar."""
+        from .distillation_losses import soft_logits_loss
+
+        return soft_logits_loss(outputs, taught, temperature)
+
+    def can_imitate(self, outputs: Tensor, taught: Tensor) -> bool:
+        """Whether a teacher's outputs are of the kind of the network's."""
+        return outputs.ndim == taught.ndim and outputs.shape[1] == taught.shape[1]
 
     def decays(self, network: nn.Module) -> dict[str, float]:
         """Parameters of a network whose weight decay is another, by name: the multiple of the others'."""

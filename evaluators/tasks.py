@@ -20,7 +20,7 @@ def build_task(space: Any, options: Mapping[str, Any], progress: bool = True, ju
     Args:
         space: the space or a network of it: ``input_size``, and ``task`` if that is not anti-spoofing.
         options: ``data``, ``data_root``, ``people``, ``data_seed``, ``supervision``, ``augmentation``,
-            ``task_options``, ``workers``, as in a run's config.yaml.
+            ``task_options``, ``workers``, ``teacher``, ``distillation``, as in a run's config.yaml.
         progress: show a progress bar while data is made.
         judging: the task only judges, so a data set without a training split will do.
 
@@ -43,6 +43,12 @@ def build_task(space: Any, options: Mapping[str, Any], progress: bool = True, ju
         )
     task = BUILDERS[getattr(space, "task", "antispoofing")](space, data, options)
     task.workers = options.get("workers")
+    if options.get("teacher") and not judging:
+        from .distillation import build_teaching
+
+        task.teaching = build_teaching(options["teacher"], options.get("distillation") or {}, task, space)
+    elif options.get("distillation") and not options.get("teacher"):
+        raise ConfigError("distillation says how a teacher teaches: give one with --teacher.")
     return task
 
 

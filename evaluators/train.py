@@ -106,6 +106,15 @@ class FixedModule(TaskModule):
         return sum(self._losses) / len(self._losses)
 
 
+def module_for(task: Task, schedule: WeightSchedule) -> FixedModule:
+    """What trains a fixed network: beside a teacher if the task has one."""
+    if task.teaching is None:
+        return FixedModule(task, schedule)
+    from .distillation import DistilledModule
+
+    return DistilledModule(task, schedule)
+
+
 def fit(
     network: nn.Module,
     task: Task,
@@ -128,7 +137,7 @@ def fit(
     """
     with torch.random.fork_rng(devices=[]):  # the same head whatever was drawn before
         torch.manual_seed(seed)
-        module = FixedModule(task, schedule)
+        module = module_for(task, schedule)
     module.set_model(network)
     trainer = pl.Trainer(
         max_epochs=schedule.epochs,
@@ -197,8 +206,22 @@ def train_architecture(
         compare_metrics(metrics, metrics_in_new_process(folder, architecture.space))
     if evidence is not None:
         write_json(folder / "scores.json", evidence)
+    if task.teaching is not None:
+        write_json(folder / "teacher.json", teacher_record(task))
     write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def teacher_record(task: Task) -> dict[str, Any]:
+    """What taught, judged as its students are."""
+    assert task.teaching is not None
+    teacher = task.teaching.teacher.cpu()
+    return {
+        "name": teacher.name,
+        "sha256": teacher.sha256,
+        "parameters": teacher.parameter_count,
+        "metrics": task.metrics(teacher),
+    }
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

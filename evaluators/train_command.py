@@ -13,9 +13,11 @@ def main(
     data_seed: int | None = None,
     people: int | None = None,
     recipe: str = "quick",
-    supervision: Literal["pixel", "binary", "cross_entropy", "drmc"] | None = None,
+    supervision: Literal["pixel", "binary", "cross_entropy", "drmc", "identity"] | None = None,
     augmentation: Literal["crop", "colour", "pose", "dsfd"] | None = None,
     task_options: dict[str, Any] | None = None,
+    teacher: str | None = None,
+    distillation: dict[str, Any] | None = None,
     out: str | None = None,
     seed: int = 0,
     epochs: int | None = None,
@@ -37,7 +39,9 @@ def main(
         recipe: hyper-parameters by name, quick or paper.
         supervision: what the loss compares; the run's, else the recipe's.
         augmentation: of training pictures; the run's, else the recipe's.
-        task_options: of face detection, such as '{"margin": 0.5}'; the run's by default.
+        task_options: of face detection or recognition, such as '{"margin": 0.5}'; the run's by default.
+        teacher: a network to learn from too: a run folder, timm:NAME:WEIGHTS, or a file ending in .onnx.
+        distillation: how, such as '{"alpha": 0.7, "temperature": 3}'; see evaluators.distillation.
         out: the run folder; runs/train-SPACE-SEED by default.
         seed: seed of the weights and the data order.
         epochs: from the recipe by default.
@@ -81,6 +85,8 @@ def main(
         "supervision": supervision or run.get("supervision", defaults.supervision),
         "augmentation": augmentation or run.get("augmentation", defaults.augmentation),
         "task_options": run.get("task_options", {}) if task_options is None else task_options,
+        "teacher": teacher,
+        "distillation": distillation or {},
         "seed": seed,
         "epochs": schedule.epochs,
         "batch": schedule.batch_size,

@@ -35,6 +35,9 @@ class SearchOptions:
             face's size and photometric distortion.
         task_options: of face detection or recognition, such as '{"margin": 0.35}' or '{"losses": [["arcface", 1]]}';
             see evaluators.detection and evaluators.recognition.
+        teacher: a network that the result, and every candidate that is trained, learns from too: a run folder,
+            timm:NAME:WEIGHTS, or a file ending in .onnx; see evaluators.teachers.
+        distillation: how, such as '{"alpha": 0.7, "temperature": 3}'; see evaluators.distillation.
         seed: seed of weights, architecture parameters, data order and choices.
         out: the run folder; runs/SPACE-STRATEGY-SEED by default.
         resume: go on with the run in the folder, with its own options.
@@ -76,6 +79,8 @@ class SearchOptions:
     supervision: Literal["pixel", "binary", "cross_entropy", "drmc", "identity"] | None = None
     augmentation: Literal["crop", "colour", "pose", "dsfd"] | None = None
     task_options: dict[str, Any] = field(default_factory=dict)
+    teacher: str | None = None
+    distillation: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     out: str | None = None
     resume: bool = False

@@ -20,8 +20,9 @@ from searchspaces.naming import Registry
 if TYPE_CHECKING:
     from .base import FaceData, Split
     from .detection import DetectionData
+    from .recognition import RecognitionData
 
-Builder = Callable[..., "FaceData | DetectionData"]
+Builder = Callable[..., "FaceData | DetectionData | RecognitionData"]
 _DATASETS: Registry[Builder] = Registry("data set")
 
 
@@ -64,7 +65,8 @@ def build_dataset(
         DatasetError: if its pictures are missing, incomplete or damaged.
 
     Returns:
-        A `FaceData` for anti-spoofing, a `detection.DetectionData` for face detection.
+        A `FaceData` for anti-spoofing, a `detection.DetectionData` for face detection, a
+        `recognition.RecognitionData` for face recognition.
     """
     return _DATASETS[name](root=root, people=people, seed=seed, cache=cache, progress=progress)
 

@@ -110,7 +110,7 @@ def orl(
     splits: dict[str, Any] = {}
     for name, numbers in SPLITS.items():
         rows = [row for row, (person, _) in enumerate(keys) if person in numbers]
-        splits[name] = IdentitySplit([f"s{keys[row][0]}" for row in rows], source, rows)
+        splits[name] = IdentitySplit(np.array([f"s{keys[row][0]}" for row in rows]), source, np.array(rows))
     texts = {"credit": CREDIT, "description": DESCRIPTION, "limits": LIMITS}
     card = recognition_card("orl", splits, simulated=False, image_size=HEIGHT, **texts)
     return RecognitionData("orl", splits, HEIGHT, card)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -13,8 +14,12 @@ from searchspaces.errors import DatasetError
 MOST_PIXELS = 50_000_000  # a larger picture is refused by its header, before it can fill the memory
 
 
-def open_picture(path: str | Path) -> Image.Image:
+def open_picture(path: str | Path, data: bytes | None = None) -> Image.Image:
     """A picture whose header has been read; its pixels are not decoded yet.
+
+    Args:
+        path: the file, or what ``data`` are called.
+        data: the file's content, if it does not lie on disk by itself.
 
     Raises:
         DatasetError: if the file is no picture, or too large.
@@ -22,7 +27,7 @@ def open_picture(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            picture = Image.open(path)
+            picture = Image.open(path if data is None else io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path} is too large a picture: {error} Scale it down or remove it.") from error
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
@@ -49,7 +54,20 @@ def read_rgb(path: str | Path) -> np.ndarray:
     Raises:
         DatasetError: naming the file.
     """
-    with open_picture(path) as picture:
+    return _rgb(path, None)
+
+
+def decode_rgb(data: bytes, name: str) -> np.ndarray:
+    """`read_rgb` of a picture whose file is a part of another.
+
+    Raises:
+        DatasetError: with the name.
+    """
+    return _rgb(name, data)
+
+
+def _rgb(path: str | Path, data: bytes | None) -> np.ndarray:
+    with open_picture(path, data) as picture:
         try:
             upright = on_white(ImageOps.exif_transpose(picture))
             return np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1))

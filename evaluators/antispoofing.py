@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from searchspaces.errors import ConfigError
 from .augmentation import find_augmentation
 from .batches import check_size, judging_loader, training_loader
 from .datasets.base import FaceData, Split
+from .evidence import score_evidence
 from .losses import binary_loss, cross_entropy_loss, pixel_wise_binary_loss
 from .metrics import (
     Metric,
@@ -24,6 +25,7 @@ from .metrics import (
     equal_error_threshold,
     metrics_with_intervals,
     percent_of,
+    video_metrics,
 )
 from .task import Task
 
@@ -146,4 +148,20 @@ class AntiSpoofing(Task):
         outputs = self.predict(network, val) if val_outputs is None else val_outputs
         threshold = equal_error_threshold(self.scores(outputs).double().numpy(), val.labels)
         scores = self.split_scores(network, judged)
-        return metrics_with_intervals(scores, judged.labels, judged.kinds.tolist(), judged.people.tolist(), threshold)
+        frames = (scores, judged.labels, judged.kinds.tolist(), judged.people.tolist())
+        found = metrics_with_intervals(*frames, threshold)
+        if self.data.card.get("unit") == "video":
+            val_scores = self.scores(outputs).double().numpy()
+            found |= video_metrics(frames, (val_scores, val.labels, val.people.tolist()))
+        return found
+
+    def evidence(self, network: nn.Module, split: str = "test") -> dict[str, Any]:
+        val, judged = self.data.splits["val"], self.data.splits[split]
+        threshold = equal_error_threshold(self.split_scores(network, val), val.labels)
+        return score_evidence(
+            self.split_scores(network, judged),
+            judged.labels == 1,
+            names=("live", "attack"),
+            score="probability of live",
+            threshold=threshold,
+        )

@@ -135,6 +135,40 @@ def metrics_with_intervals(
     return result
 
 
+def video_metrics(
+    frames: tuple[Array, NDArray[np.int64], Sequence[str], Sequence[str]],
+    val: tuple[Array, NDArray[np.int64], Sequence[str]],
+    rule: float = 0.5,
+) -> dict[str, Metric]:
+    """Error rates of videos, whose score is the mean of their frames', and HTER at a fixed threshold.
+
+    Args:
+        frames: scores, labels, kinds and videos of the judged frames.
+        val: scores, labels and videos of the validation split's, whose videos choose the threshold of equal errors.
+        rule: the released code of HaTFAS calls live what its softmax gives more than half.
+
+    Returns:
+        ``hter_argmax`` of frames and ``video_hter_argmax`` of videos at the fixed threshold; ``video_acer``,
+        ``video_hter``, ``video_eer``, ``video_apcer``, ``video_bpcer``; all with intervals over videos.
+    """
+    scores, labels, kinds, videos = frames
+    owners, first, place = np.unique(np.asarray(videos), return_index=True, return_inverse=True)
+    of_video, video_labels = np.bincount(place, scores) / np.bincount(place), labels[first]
+    video_kinds = np.asarray(kinds)[first].tolist()
+    _, val_first, val_place = np.unique(np.asarray(val[2]), return_index=True, return_inverse=True)
+    threshold = equal_error_threshold(np.bincount(val_place, val[0]) / np.bincount(val_place), val[1][val_first])
+    own = owners.tolist()
+    chosen = metrics_with_intervals(of_video, video_labels, video_kinds, own, threshold)
+    fixed = metrics_with_intervals(of_video, video_labels, video_kinds, own, rule)
+    of_frames = metrics_with_intervals(scores, labels, kinds, videos, rule)
+    told = ("acer", "hter", "eer", "apcer", "bpcer")
+    return {
+        "hter_argmax": of_frames["hter"],
+        **{f"video_{name}": chosen[name] for name in told},
+        "video_hter_argmax": fixed["hter"],
+    }
+
+
 def percent_of(name: str, metric: Mapping[str, float | None]) -> str:
     """A metric with its interval, for a progress line.
 

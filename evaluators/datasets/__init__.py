@@ -80,6 +80,6 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-from . import celeba_spoof, fddb, folder, identities, orl, packed, pair_lists, portraits, scenes, wider_face  # noqa: E402, F401  (register themselves; they need register_dataset)
+from . import celeba_spoof, fddb, folder, hatfas, identities, orl, packed, pair_lists, portraits, scenes, wider_face  # noqa: E402, F401  (register themselves; they need register_dataset)
 
 __all__ = ["FaceData", "Split", "build_dataset", "list_datasets", "register_dataset"]

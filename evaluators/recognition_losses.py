@@ -106,6 +106,19 @@ def arcface_false_optimum(people: int, scale: float = SCALE, margin: float = 0.5
     return math.log1p((people - 1) * math.exp(-scale * (1 - math.cos(margin))))
 
 
+def all_alike(name: str, people: int, scale: float = SCALE, margin: float | None = None) -> float:
+    """Loss of ``arcface`` or ``li_arcface`` where all embeddings and all centres are equal.
+
+    >>> round(all_alike("arcface", 1000), 1), round(all_alike("li_arcface", 1000), 1)
+    (14.7, 23.2)
+    """
+    if name == "arcface":
+        gap = scale * (1 - math.cos(0.5 if margin is None else margin))
+    else:
+        gap = 2 * scale * (0.4 if margin is None else margin) / math.pi
+    return math.log(1 + (people - 1) * math.exp(gap))
+
+
 def li_arcface_at_opposite(people: int, scale: float = SCALE, margin: float = 0.4) -> float:
     """Loss of Li-ArcFace at the same place: ``ln(1 + (n - 1) e^(2 s m / pi))``, larger than where training starts.
 

@@ -27,6 +27,7 @@ from .figures import save_figure
 from .layout import Box, Layout, Route, layered_layout
 from .palette import INK, MUTED, NODE, PAPER, operation_colour, text_colour
 from .pyramid import draw_pyramid, pyramid_size
+from .stages import has_stages, stages_figure
 from .strokes import add_box, add_text, text_width
 
 POINTS = 9.5  # of an operation's name where a cell is drawn at its natural size
@@ -81,13 +82,15 @@ def draw_cell(graph: nx.MultiDiGraph, cell: str, ax: Axes) -> CellDrawing:
 
 
 def architecture_figure(graph: nx.MultiDiGraph) -> Figure:
-    """An architecture with a legend: all its cells below each other at one scale, or its chain of branches.
+    """An architecture: all its cells below each other at one scale with a legend, or its chain of branches or stages.
 
     Raises:
-        ArchitectureError: if the graph has neither cells nor branches.
+        ArchitectureError: if the graph has none of these.
     """
     if has_branches(graph):
         return branches_figure(graph)
+    if has_stages(graph):
+        return stages_figure(graph)
     cells = cells_of(graph)
     if not cells:
         raise ArchitectureError("This architecture has no cells to draw: no node of its graph names a cell.")

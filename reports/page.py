@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -18,6 +19,7 @@ from searchspaces.files import write_text
 
 from . import beside_paper, comparison, configurations, numbers, rivals, tables
 from .branches import has_branches
+from .choices import choices_figure, is_by_choice
 from .configurations import configurations_figure
 from .curves import is_random_search, is_sampled, search_figure, training_figure
 from .distribution import distribution_figure
@@ -26,7 +28,9 @@ from .figures import fix_layout, inline_svg, save_figure
 from .numbers import MISSING, entry, number, percent, plain
 from .rivals import rival_figure
 from .run import RIVALS, Run
+from .scores import scores_figure
 from .shares import shares_figure
+from .stages import has_stages
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def render(views: Sequence[RunView]) -> str:
         "rival_folders": RIVALS,
         "sampling": sampling_sentence,
         "undecided": undecided_sentence,
+        "teacher_rows": teacher_rows,
     }
     return _template().render(views=views, title=title, style=style, **helpers)
 
@@ -124,7 +129,7 @@ def _prefixes(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-ALL_FIGURES = ("cells", "configurations", "rivals", "search", "distribution", "training")
+ALL_FIGURES = ("cells", "configurations", "rivals", "scores", "search", "distribution", "training")
 BASELINE_FIGURES = ("cells", "search")
 
 
@@ -158,7 +163,7 @@ def draw_figure(run: Run, name: str) -> tuple[Figure | None, str]:
         random = is_random_search(run.search)
         caption = "The candidates that were trained, one after the other." if random else "The search, epoch by epoch."
         if not is_sampled(run.search):
-            return search_figure(run.search, warned, can_collapse=not run.finds_faces), caption
+            return search_figure(run.search, warned, can_collapse=can_collapse(run)), caption
         reference = run.reference.training if run.reference and run.trained_once else None
         return search_figure(run.search, warned, reference), _sampled_caption(run)
     if name == "training":
@@ -169,11 +174,16 @@ def draw_figure(run: Run, name: str) -> tuple[Figure | None, str]:
         return training_figure(run.training, beside), _training_caption(run)
     if name == "rivals":
         return (rival_figure(run) if run.rivals else None), RIVALS_CAPTION
+    if name == "scores":
+        return scores_figure(run.scores, run.baseline.scores if run.baseline else None), SCORES_CAPTION
     choices = run.architecture.get("choices")
+    choices = choices if isinstance(choices, Mapping) else {}
     if run.finds_faces:
-        return shares_figure(run.history, choices if isinstance(choices, Mapping) else {}), SHARES_CAPTION
+        return shares_figure(run.history, choices), SHARES_CAPTION
+    if is_by_choice(run.history, choices):
+        return choices_figure(run.history, choices), CHOICES_CAPTION
     return (
-        distribution_figure(run.history, choices if isinstance(choices, Mapping) else {}),
+        distribution_figure(run.history, choices),
         "Every edge that a cell could have: a panel's row is where the edge comes from, its column where it goes "
         "to. The height of a colour is the share of its operation at that epoch; framed edges were kept.",
     )
@@ -195,7 +205,25 @@ SHARES_CAPTION = (
 )
 
 
+CHOICES_CAPTION = (
+    "How the search decided. The height of a colour is the share of its candidate at that epoch; a panel's title says "
+    "what was kept."
+)
+SCORES_CAPTION = (
+    "The scores of the test split. Right: a threshold is a point of the curve; near the lower left corner both errors "
+    "are rare. A rate below one over the number of pairs cannot be told."
+)
+
+
+def can_collapse(run: Run) -> bool:
+    """Whether operations compete of which one is a skip connection."""
+    choices = run.architecture.get("choices")
+    return not (run.finds_faces or is_by_choice(run.history, choices if isinstance(choices, Mapping) else {}))
+
+
 def _cells_caption(run: Run) -> str:
+    if run.graph is not None and has_stages(run.graph):
+        return "The network that was found, from input to output; a box is as wide as the logarithm of its channels."
     if run.finds_faces:
         return "The feature enhancement that was found: its pyramid, its trees, or both."
     if run.graph is not None and has_branches(run.graph):
@@ -259,7 +287,7 @@ def guard_sentence(run: Run) -> tuple[str, str] | None:
         "stopped": "The guard against collapse stopped the search: the architecture is that of the last healthy epoch.",
     }
     # nothing can collapse where no operations compete, or none of them is a skip connection
-    if verdict is None or (verdict == "healthy" and (run.trained_once or run.finds_faces)):
+    if verdict is None or (verdict == "healthy" and (run.trained_once or not can_collapse(run))):
         return None
     return str(verdict), meaning.get(str(verdict), f"The guard says {plain(verdict)}.") + (
         f" {reason}" if reason else ""
@@ -272,6 +300,7 @@ SAMPLED = {
     "operations": "of every edge that ran one operation was sampled at every step, and no other one ran",
     "both": "where a node's input comes from was sampled at every step, and one operation of that edge",
     "branches": "of every block one mode was sampled at every step",
+    "sizes": "of every choice one candidate was sampled at every step, and nothing beyond that size ran",
 }
 
 
@@ -299,6 +328,9 @@ def undecided_sentence(run: Run) -> str | None:
 
 def shortcut_sentence(run: Run) -> str | None:
     """Whether the network beats what global colour and sharpness alone reach."""
+    pixels = number(entry(run.data, "pixels", "eer"))
+    if pixels is not None:
+        return _against("raw pixels, compared as embeddings are, reach EER", pixels, run.metrics.get("eer"))
     bar = number(entry(run.data, "shortcut", "acer"))
     if bar is None:
         return None
@@ -314,6 +346,40 @@ def shortcut_sentence(run: Run) -> str | None:
     if value < bar:
         return f"{text}; the network's {percent(value)} is lower, but its interval reaches the bar."
     return f"{text}; the network's {percent(value)} does not beat it: it may have learned no more than that."
+
+
+def _against(what: str, bar: float, metric: Any) -> str:
+    """Whether an error rate and its whole interval lie below a bar."""
+    text, value, high = (
+        f"The bar to beat: {what} {percent(bar)}",
+        number(entry(metric, "value")),
+        number(entry(metric, "high")),
+    )
+    if value is None:
+        return text + "."
+    if value >= bar:
+        return f"{text}; the network's {percent(value)} does not beat it."
+    whole = " and its whole interval lie" if high is not None and high < bar else " lies"
+    return f"{text}; the network's {percent(value)}{whole} below that" + (
+        "." if "whole" in whole else ", its interval not."
+    )
+
+
+def teacher_rows(run: Run) -> list[tables.Row]:
+    """The network beside its teacher: its task's metrics, then parameters."""
+    taught = run.teacher.get("metrics")
+    metrics = taught if isinstance(taught, Mapping) else {}
+    keys = run.task.comparable(metrics)
+    rows = [
+        tables.Row(
+            run.task.describe(key)[0],
+            tuple(tables.metric_with_interval(side.get(key), run.task) for side in (run.metrics, metrics)),
+        )
+        for key in keys
+        if key in metrics
+    ]
+    counts = tables.parameters(run.cost), number(run.teacher.get("parameters"))
+    return [*rows, tables.Row("Parameters", tuple(numbers.exact(count) if count else MISSING for count in counts))]
 
 
 def rebuild_commands(run: Run) -> list[tuple[str, str]]:

@@ -187,4 +187,39 @@ ASFD_TABLE5 = PaperTable(
     remark="The abstract's more than 120 pictures a second are not Table 5's: 8.9 ms of D0 are 112 a second.",
 )
 
-PAPER_TABLES = {table.name: table for table in (PTA_TABLE2, PTA_TABLE3, PTA_TABLE4, PTA_TABLE5, ASFD_TABLE5)}
+AIRFACE = PaperTable(
+    name="airface",
+    source="Li et al., AirFace: Lightweight and Efficient Model for Face Recognition, ICCV Workshops 2019, Tables 1 "
+    "and 4; MobileFaceNet's parameters and MACs are of its own paper, those of y2 of InsightFace",
+    title="Size of AirFace and of its relatives at 112x112",
+    columns={
+        "parameters": Column("parameters", "M"),
+        "macs": Column("MACs", "M", 0),
+        "flops": Column("FLOPs", "M", 0),
+    },
+    rows={
+        "airface": {"flops": 1000.0},
+        "airface-strict": {"flops": 1000.0},
+        "mobilefacenet-128": {"parameters": 0.99, "macs": 221.0, "flops": 440.0},
+        "mobilefacenet-y2": {"flops": 933.0},
+    },
+    remark="The paper prints FLOPs of AirFace with one digit, 1G.",
+)
+
+HATFAS = PaperTable(
+    name="hatfas",
+    source="Zhang et al., Efficient Face Anti-Spoofing via Head-aware Transformer based Knowledge Distillation with 5 "
+    "MB model parameters, Applied Soft Computing 166, 2024",
+    title="Size of the student (DeiT-Tiny) and of the teacher (DeiT-Base) for two classes at 224x224",
+    columns={
+        "parameters": Column("parameters", "M"),
+        "macs": Column("MACs", "G"),
+        "attention": Column("MACs of attention products", "G", 3),
+    },
+    rows={"deit-tiny": {"parameters": 5.0}},
+    remark="The paper prints embedding, heads and layers of both networks, and 5 MB for the student.",
+)
+
+PAPER_TABLES = {
+    table.name: table for table in (PTA_TABLE2, PTA_TABLE3, PTA_TABLE4, PTA_TABLE5, ASFD_TABLE5, AIRFACE, HATFAS)
+}

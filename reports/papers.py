@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from searchspaces.naming import Registry
 
 from .paper_asfd import asfd_table5
+from .paper_faces import COMPUTED_HERE
 from .paper_tables import NO_PTA, PAPER_TABLES, PTA_TABLE2, PTA_TABLE3, PTA_TABLE4, PaperTable
 from .papers_output import Block, Computed
 
@@ -299,6 +300,8 @@ def printed_table(table: PaperTable) -> Computed:
 
 
 COMPUTED.register("asfd-table5")(lambda repetitions: asfd_table5())
+for _name, _compute in COMPUTED_HERE.items():
+    COMPUTED.register(_name)(_compute)
 
 
 def compute(name: str, repetitions: int, profile: str | None = None) -> Computed:

@@ -32,6 +32,8 @@ PURPOSE = {
     "data.json": "what the data are, and whether they are simulated",
     "provenance.json": "versions, device, durations, and the choices that the paper leaves open",
     "baseline": "random search with the same budget, to compare with",
+    "scores.json": "how the scores of both sides lie",
+    "teacher.json": "what taught the network",
     "configurations.json": "what each configuration of the network reaches and costs",
 }
 # Space and strategy whose training gives the network itself: nothing is searched, so nothing is trained anew either.
@@ -135,6 +137,16 @@ class Run:
         return self._object("data.json")
 
     @cached_property
+    def scores(self) -> dict[str, Any]:
+        """How the scores of both sides lie; empty if the run has not said."""
+        return self._object("scores.json") if (self.path / "scores.json").exists() else {}
+
+    @cached_property
+    def teacher(self) -> dict[str, Any]:
+        """What taught the network, and its metrics; empty without one."""
+        return self._object("teacher.json") if (self.path / "teacher.json").exists() else {}
+
+    @cached_property
     def provenance(self) -> dict[str, Any]:
         """Versions, device, durations, guard and deviations; empty if there is none."""
         return self._object("provenance.json")
@@ -203,7 +215,7 @@ class Run:
 
     def read_all(self) -> Run:
         """Reads every file, so that ``problems`` is complete."""
-        parts = "config search training architecture metrics cost data provenance history configurations"
+        parts = "config search training architecture metrics cost data provenance history configurations scores teacher"
         for part in parts.split():
             getattr(self, part)
         _ = self.graph, self.baseline, self.rivals

@@ -78,7 +78,8 @@ def comparison_rows(*runs: Run) -> list[Row]:
     task = runs[0].task
     keys = task.comparable(dict.fromkeys(key for run in runs for key in run.metrics))
     rows = [
-        Row(task.describe(key)[0], tuple(_with_interval(run.metrics.get(key), task) for run in runs)) for key in keys
+        Row(task.describe(key)[0], tuple(metric_with_interval(run.metrics.get(key), task) for run in runs))
+        for key in keys
     ]
     costs = [run.cost for run in runs]
     rows.append(Row("Parameters", tuple(exact(parameters(cost)) for cost in costs)))
@@ -87,7 +88,7 @@ def comparison_rows(*runs: Run) -> list[Row]:
     return rows
 
 
-def _with_interval(metric: Any, task: TaskMetrics) -> str:
+def metric_with_interval(metric: Any, task: TaskMetrics) -> str:
     value = _share(metric, task)
     return value if number(entry(metric, "value")) is None else f"{value} ({interval(metric)})"
 

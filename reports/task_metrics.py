@@ -1,6 +1,7 @@
 """What a report says of each task: the figure that decides, the others, and what they mean.
 
-A run's task is that of its metrics: where there is an average precision, faces are to be found (`task_name`).
+A run's task is that of its metrics: where there is an average precision, faces are to be found, and where there is
+an equal error rate but no ACER, people to be told apart (`task_name`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-ANTISPOOFING, DETECTION = "antispoofing", "detection"
+ANTISPOOFING, DETECTION, RECOGNITION = "antispoofing", "detection", "recognition"
 AP_BY_WIDTH = "ap_width_"  # before a band's ends, pixels: from and below
 
 
@@ -115,6 +116,13 @@ TASKS = {
             "accuracy": ("Accuracy", "share of all pictures decided rightly; depends on how many attacks there are"),
             "auc": ("AUC", "chance that a live face scores above an attack, at any threshold"),
             "threshold": ("Threshold", "score above which a face counts as live"),
+            "video_acer": ("ACER, videos", "of videos, whose score is the mean of their frames'"),
+            "video_hter": ("HTER, videos", "of videos, at the threshold of the validation split's videos"),
+            "video_eer": ("EER, videos", "of videos; the threshold is chosen on these very videos"),
+            "video_apcer": ("APCER, videos", "share of attack videos that were accepted as live"),
+            "video_bpcer": ("BPCER, videos", "share of live videos that were rejected"),
+            "hter_argmax": ("HTER at 0.5", "of frames, where live is what scores more than half: HaTFAS' rule"),
+            "video_hter_argmax": ("HTER at 0.5, videos", "of videos, by the same rule"),
         },
         families=(Family("apcer_", "apcer", "APCER, {}", "share of {} attacks that were accepted as live"),),
         compared=("acer_iso", "apcer_max", "bpcer"),
@@ -126,6 +134,39 @@ TASKS = {
         ),
         limit="how well the network tells real faces from real attacks",
         purpose="how well the final network tells live faces from attacks",
+    ),
+    RECOGNITION: TaskMetrics(
+        headline="eer",
+        label="EER",
+        higher=False,
+        rates="error rates",
+        followed="AUC",
+        names={
+            "eer": ("EER", "error where as many pairs of one person are rejected as pairs of two are accepted"),
+            "auc": ("AUC", "chance that a pair of one person is more similar than a pair of two"),
+            "rank1": (
+                "Rank-1 identification",
+                "share of pictures whose most similar gallery picture is of that person",
+            ),
+            "threshold": ("Threshold", "cosine from which a pair counts as one person, where errors are equal"),
+        },
+        families=(
+            Family(
+                "tar_far_", "eer", "TAR at FAR {}", "share of pairs of one person that are accepted at that rate", " "
+            ),
+            Family("accuracy_", "auc", "Accuracy, {}", "ten folds: each threshold is chosen on the other folds", " "),
+            Family("eer_", "eer", "EER, {}", "of the pairs of that list", " "),
+            Family("auc_", "auc", "AUC, {}", "of the pairs of that list", " "),
+        ),
+        compared=("auc", "rank1"),
+        plain=("auc",),
+        undefined="not defined here",
+        remark=(
+            "A pair is accepted if the cosine of its embeddings is at least the threshold. Nobody who is judged was in "
+            "the training. Intervals are over people."
+        ),
+        limit="how well the network recognises people in the world",
+        purpose="how well the final network tells people apart",
     ),
     DETECTION: TaskMetrics(
         headline="ap",
@@ -177,8 +218,9 @@ def task_name(metrics: Mapping[str, Any], said: Any = None) -> str:
     >>> task_name({"ap": {"value": 0.5}}), task_name({}, "detection"), task_name({})
     ('detection', 'detection', 'antispoofing')
     """
-    if any(task.headline in metrics for task in TASKS.values()):
-        return next(name for name, task in TASKS.items() if task.headline in metrics)
+    for name in (ANTISPOOFING, DETECTION, RECOGNITION):  # the first has an EER too
+        if TASKS[name].headline in metrics:
+            return name
     return said if isinstance(said, str) and said in TASKS else ANTISPOOFING
 
 

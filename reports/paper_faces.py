@@ -16,7 +16,7 @@ READINGS = {
     "airface-cbam": "with the attention that the text describes",
     "airface-strict": "Table 1 with n as the number of all bottlenecks of a stage: within 1 GFLOP",
     "airface-128": "",
-    "mobilefacenet-128": "the paper of MobileFaceNet says 0.99 M and leaves open what it counts",
+    "mobilefacenet-128": "",
     "mobilefacenet-512": "",
     "mobilefacenet-y2": "",
 }

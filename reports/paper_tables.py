@@ -38,7 +38,7 @@ class PaperTable:
         source: where it is printed.
         title: what it shows, on which data or devices.
         columns: by key.
-        rows: printed values by row and column.
+        rows: printed values by row and column; what is not printed is left out.
         slips: single values that are wrong.
         remark: what else a reader must know before using it.
     """

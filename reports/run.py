@@ -32,10 +32,10 @@ PURPOSE = {
     "data.json": "what the data are, and whether they are simulated",
     "provenance.json": "versions, device, durations, and the choices that the paper leaves open",
     "baseline": "random search with the same budget, to compare with",
-    "scores.json": "how the scores of both sides lie",
-    "teacher.json": "what taught the network",
     "configurations.json": "what each configuration of the network reaches and costs",
 }
+# What a run may have, and lacks nothing without.
+OPTIONAL = {"scores.json": "how the scores of both sides lie", "teacher.json": "what taught the network"}
 # Space and strategy whose training gives the network itself: nothing is searched, so nothing is trained anew either.
 TRAINED_ONCE = {("pta", "single_path")}
 NOT_OF_TRAINED_ONCE = ("training.csv", "architectures.jsonl", "baseline")
@@ -139,12 +139,12 @@ class Run:
     @cached_property
     def scores(self) -> dict[str, Any]:
         """How the scores of both sides lie; empty if the run has not said."""
-        return self._object("scores.json") if (self.path / "scores.json").exists() else {}
+        return self._optional("scores.json")
 
     @cached_property
     def teacher(self) -> dict[str, Any]:
         """What taught the network, and its metrics; empty without one."""
-        return self._object("teacher.json") if (self.path / "teacher.json").exists() else {}
+        return self._optional("teacher.json")
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -241,7 +241,11 @@ class Run:
 
     def _purpose(self, file: str) -> str:
         """What the report lacks without a file. The task is asked of the provenance: the metrics may be what lacks."""
-        return task_of({}, self.provenance.get("task")).purpose if file == "metrics.json" else PURPOSE[file]
+        return (
+            task_of({}, self.provenance.get("task")).purpose
+            if file == "metrics.json"
+            else {**PURPOSE, **OPTIONAL}[file]
+        )
 
     def _needs_no(self, file: str) -> bool:
         return file in NOT_OF_TRAINED_ONCE and self.trained_once and not (self.path / file).exists()
@@ -262,6 +266,9 @@ class Run:
 
     def _object(self, file: str) -> dict[str, Any]:
         return self._read(file, _load_object) or {}
+
+    def _optional(self, file: str) -> dict[str, Any]:
+        return self._object(file) if (self.path / file).exists() else {}
 
     def _table(self, file: str) -> pd.DataFrame:
         table = self._read(file, pd.read_csv)

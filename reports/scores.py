@@ -67,7 +67,7 @@ def _draw_rates(ax: Axes, found: Mapping[str, Any], curve: Any, baseline: Any) -
     ax.set_xlim(floor, 1)
     ax.set_ylim(0, min(1.0, max(0.2, 1.05 * float(curve[1][1:].max(initial=0.0)))))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     ax.set_title("Both errors at every threshold", fontsize=10, weight="bold", color=INK)
     ax.set_xlabel(
         f"false acceptance: {found.get('negative')} taken as {found.get('positive')}", fontsize=8.5, color=MUTED

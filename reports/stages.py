@@ -18,7 +18,7 @@ from .strokes import add_box, text_width
 ROW, BOX, POINTS = 0.52, 0.34, 9.0  # inches: from box to box, height of a box; size of its text
 WIDTH, MIDDLE = 7.2, 3.55  # inches: of the figure, and where the boxes are centred
 NARROWEST, WIDEST = 1.1, 4.3  # inches: of a box
-SHADOWS, SHIFT = 2, 0.055  # boxes behind one that stands for several, and how far each is moved
+SHADOWS, SHIFT = 2, 0.055  # boxes at most behind one that stands for several, and how far each is moved
 
 
 def has_stages(graph: nx.MultiDiGraph) -> bool:
@@ -47,7 +47,7 @@ def stages_figure(graph: nx.MultiDiGraph) -> Figure:
             ax.annotate("", (MIDDLE, y + BOX / 2), (MIDDLE, y + ROW - BOX / 2), arrowprops=arrow)
         share = math.log2(1 + facts["channels"]) / most
         width = max(NARROWEST + (WIDEST - NARROWEST) * share, text_width(facts["label"], POINTS) + 0.25)
-        left, shadows = MIDDLE - width / 2, SHADOWS if facts["repeats"] > 1 else 0
+        left, shadows = MIDDLE - width / 2, min(SHADOWS, facts["repeats"] - 1)
         for shadow in range(shadows, -1, -1):
             move = SHIFT * shadow
             edges = (left + move, y - BOX / 2 - move, left + width + move, y + BOX / 2 - move)

@@ -158,7 +158,7 @@ TASKS = {
             Family("eer_", "eer", "EER, {}", "of the pairs of that list", " "),
             Family("auc_", "auc", "AUC, {}", "of the pairs of that list", " "),
         ),
-        compared=("auc", "rank1"),
+        compared=("rank1",),
         plain=("auc",),
         undefined="not defined here",
         remark=(

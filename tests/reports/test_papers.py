@@ -72,7 +72,8 @@ def test_networks_are_really_measured(table4: papers.Computed) -> None:
 def test_slips_point_at_printed_values() -> None:
     for table in PAPER_TABLES.values():
         for row, values in table.rows.items():
-            assert values.keys() == table.columns.keys(), (table.name, row)
+            whole = table.name not in ("airface", "hatfas")  # of which the papers print some values only
+            assert values.keys() == table.columns.keys() if whole else values.keys() <= table.columns.keys(), row
         for slip in table.slips:
             assert abs(table.rows[slip.row][slip.column] - slip.correct) == pytest.approx(0.01)
     assert PTA_TABLE4.slip("HLH", "operations") == Slip("HLH", "operations", 96.51, PTA_TABLE4.slips[0].why)

@@ -91,12 +91,15 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep the chatter of NNI and Lightning out of the command's output; warnings of facenas itself stay."""
+    """Keep the chatter of NNI and Lightning out of the command's output; warnings of facenas itself stay, but for
+    what is said of every candidate alike."""
     names = ("nni", "pytorch_lightning", "lightning.pytorch", "lightning_fabric", "torch.onnx")
     levels = {name: logging.getLogger(name).level for name in names}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(nni|pytorch_lightning|lightning_fabric)\.")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message="mac misses")  # once a network; cost.json and its page say it once
+        warnings.filterwarnings("ignore", message="Converting a tensor to a Python")  # a tracer's, of timm's attention
         for name in names:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:

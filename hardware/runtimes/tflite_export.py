@@ -200,7 +200,25 @@ def adaptive_pool(to: Lowering, call: Call) -> int:
     return _pooled(to, "AVERAGE_POOL_2D", to.tensor(x), shape_of(call), Window(sides, sides, (0, 0)), False)
 
 
+def adaptive_max(to: Lowering, call: Call) -> list[int]:
+    """The largest of each map; where it is, the second result, is not written."""
+    x, size = call.args[:2]
+    if tuple(size) != (1, 1):
+        raise UnknownOperatorError(call.name, " to more than one value a map")
+    axes = to.graph.constant(np.array([1, 2], np.int32))
+    found = to.graph.add("REDUCE_MAX", [to.tensor(x), axes], (x.shape[0], 1, 1, x.shape[1]), keepDims=True)
+    return [found, found]
+
+
 def mean(to: Lowering, call: Call) -> int:
+    return _reduced(to, "MEAN", call)
+
+
+def amax(to: Lowering, call: Call) -> int:
+    return _reduced(to, "REDUCE_MAX", call)
+
+
+def _reduced(to: Lowering, name: str, call: Call) -> int:
     x, axes, keep = _filled(call.args, None, None, call.kwargs.get("keepdim", False))
     rank = len(x.shape)
     tensor = to.tensor(x)
@@ -210,7 +228,7 @@ def mean(to: Lowering, call: Call) -> int:
     if not keep and rank == 4 and sorted(axes) not in ([2, 3], [1, 2, 3], [0, 1, 2, 3], [0, 2, 3]):
         raise UnknownOperatorError(call.name, f" over the axes {axes} of a map")
     shape = stored(shape_of(call)) if keep else shape_of(call)
-    return to.graph.add("MEAN", [tensor, to.graph.constant(np.array(here, np.int32))], shape, keepDims=bool(keep))
+    return to.graph.add(name, [tensor, to.graph.constant(np.array(here, np.int32))], shape, keepDims=bool(keep))
 
 
 def resize(to: Lowering, call: Call) -> int:
@@ -435,7 +453,9 @@ RULES: dict[str, Callable[[Lowering, Call], Any]] = {
     **dict.fromkeys(("max_pool2d_with_indices", "max_pool2d"), max_pool),
     "avg_pool2d": average_pool,
     **dict.fromkeys(("_adaptive_avg_pool2d", "adaptive_avg_pool2d"), adaptive_pool),
+    "adaptive_max_pool2d": adaptive_max,
     "mean": mean,
+    "amax": amax,
     **dict.fromkeys(("upsample_bilinear2d", "upsample_nearest2d"), resize),
     "relu": lambda to, call: to.activate(call.args[0], "RELU", RELU),
     **dict.fromkeys(("clamp", "clamp_min", "hardtanh"), clamp),

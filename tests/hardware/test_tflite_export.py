@@ -16,6 +16,7 @@ from hardware.runtimes import calibration, tflite
 from hardware.runtimes.litert import RUNTIME
 from hardware.runtimes.recording import UnknownOperatorError, record
 from hardware.runtimes.tflite_export import network_bytes
+from searchspaces.airface import Attention
 from searchspaces.errors import CostError
 
 
@@ -52,6 +53,10 @@ def conv(*arguments, **options):
 
 SHARED = conv(4, 4, 1)
 NETWORKS = {
+    "largest of each map": Function(lambda x: F.adaptive_max_pool2d(x, 1)),
+    "mean and largest over channels": Function(lambda x: torch.cat([x.mean(1, True), x.amax(1, True)], 1)),
+    "attention with tanh": Function(lambda x, layer: layer(x, [("tanh", 1.0)]), Attention(4)),
+    "attention with sigmoid": Function(lambda x, layer: layer(x, [("sigmoid", 1.0)]), Attention(4)),
     "conv, stride 2, even": conv(4, 6, 3, stride=2, padding=1),
     "conv, unequal sides": conv(4, 6, (3, 5), stride=(2, 1), padding=(1, 2), bias=False),
     "conv, dilated": conv(4, 6, 3, padding=2, dilation=2),
@@ -245,6 +250,7 @@ def test_norms_and_activations_leave_no_operator_of_their_own(tmp_path):
         (nn.ConvTranspose2d(4, 4, 2), "convolution"),
         (nn.MaxPool2d(2, ceil_mode=True), "max_pool2d_with_indices"),
         (nn.AdaptiveAvgPool2d(3), "_adaptive_avg_pool2d"),
+        (nn.AdaptiveMaxPool2d(2), "adaptive_max_pool2d"),
     ],
 )
 def test_an_unknown_operator_is_named_with_what_to_install(layer, name, tmp_path, monkeypatch):

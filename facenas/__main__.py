@@ -11,6 +11,9 @@ commands:
   search STRATEGY   search an architecture: darts, pc_darts, gumbel, single_path, evolution or random_search
   train             train a found architecture (python -m evaluators.train)
   detect            find the faces of pictures with a trained detector (python -m evaluators.detect)
+  embed             embeddings of pictures by a trained recognition network (python -m evaluators.embed)
+  verify            judge a finished run once more, also on another data set (python -m evaluators.verify)
+  published         write a network of a paper as an architecture file (python -m searchspaces.published)
   profile           count and measure an architecture or an ONNX file (python -m hardware.profile)
   measure           measure the latency of an architecture (python -m hardware.measure)
   learn             learn a device by measuring the kernels of a space (python -m hardware.learn)
@@ -28,6 +31,9 @@ facenas COMMAND --help tells a command's options.
 COMMANDS = {
     "train": ("evaluators.train_command", "main"),
     "detect": ("evaluators.detect", "main"),
+    "embed": ("evaluators.embed", "main"),
+    "verify": ("evaluators.verify", "main"),
+    "published": ("searchspaces.published", "main"),
     "profile": ("hardware.profile", "main"),
     "measure": ("hardware.measure", "main"),
     "learn": ("hardware.learn", "main"),

@@ -223,7 +223,7 @@ def block_pairs(student: int, teacher: int) -> list[tuple[int, int]]:
     """Blocks of both depths at the same parts of it: the paper's 4, 6 and 8 (from 0) where both have 12.
 
     >>> block_pairs(12, 12), block_pairs(6, 12), block_pairs(2, 4)
-    ([(4, 4), (6, 6), (8, 8)], [(1, 4), (3, 6), (4, 8)], [(0, 1), (1, 2)])
+    ([(4, 4), (6, 6), (8, 8)], [(2, 4), (3, 6), (4, 8)], [(0, 1), (1, 2)])
     """
     pairs = {}
     for place in PLACES:

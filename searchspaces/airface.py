@@ -17,6 +17,7 @@ What there is to choose, all of it sizes (see `elastic`):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -342,6 +343,10 @@ class AirFace(ModelSpace):
     def embedding_size(self) -> int:
         """Length of the longest embedding."""
         return max(self.embeddings)
+
+    def sizes(self) -> dict[str, int]:
+        """How many networks there are."""
+        return {"networks": math.prod(map(len, self.trunk.candidates.values()))}
 
     def graph(self, choices: dict[str, Any]) -> nx.MultiDiGraph:
         """The stages as a chain.

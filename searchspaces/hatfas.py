@@ -13,6 +13,7 @@ How a student is taught is in `evaluators.distillation`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -196,6 +197,10 @@ class HaTFAS(ModelSpace):
     @property
     def input_size(self) -> tuple[int, int, int]:
         return (3, self.image_size, self.image_size)
+
+    def sizes(self) -> dict[str, int]:
+        """How many networks there are."""
+        return {"networks": math.prod(map(len, self.vit.candidates.values()))}
 
     def graph(self, choices: dict[str, Any]) -> nx.MultiDiGraph:
         """The stages as a chain, with the attributes that `airface.AirFace.graph` names."""

@@ -174,3 +174,9 @@ def test_sizes_of_a_space_multiply():
     sizes = [len(mutable.values) for mutable in space.simplify().values()]
     assert np.prod(sizes) == 2 * 3**6 * 2**3 * 2 * 3 * 2
     assert len(list(itertools.islice(iter(space.simplify()), 20))) == 13
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_a_space_counts_its_networks(name):
+    space = build_space(name, **SPACES[name])
+    assert space.sizes() == {"networks": np.prod([len(mutable.values) for mutable in space.simplify().values()])}

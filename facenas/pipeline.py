@@ -186,7 +186,8 @@ class Stages:
         if task.name == "recognition":
             from evaluators.recognition import pixel_error
 
-            return {"pixels": {"eer": pixel_error(task.data)}}
+            error = pixel_error(task.data)
+            return {} if error is None else {"pixels": {"eer": error}}
         return {"shortcut": shortcut_scores(task.data)} if isinstance(task, AntiSpoofing) else {}
 
     def search(self, task: Task) -> Architecture:

@@ -212,7 +212,7 @@ class HaTFAS(ModelSpace):
             (
                 "blocks",
                 "stage",
-                f"{depth} x transformer block, {embed // HEAD} heads, MLP x {ratio}",
+                f"{depth} x transformer block, {_heads(embed)}, MLP x {ratio}",
                 embed,
                 tokens,
                 depth,
@@ -227,6 +227,10 @@ class HaTFAS(ModelSpace):
             if previous:
                 graph.add_edge(previous, name, operation=None, stride=1)
         return graph
+
+
+def _heads(embed: int) -> str:
+    return f"{embed // HEAD} head{'' if embed == HEAD else 's'}"
 
 
 PUBLISHED = {"deit-tiny": 192, "deit-base": 768}  # channels of a token

@@ -174,8 +174,11 @@ def test_metrics_are_of_all_pairs_and_evidence_holds_them(task):
     assert evidence["counts"] == {"positive": int(same.sum()), "negative": int((1 - same).sum())}
 
 
-def test_raw_pixels_have_an_error_to_beat():
-    assert 0 <= pixel_error(striped_data()) <= 0.5
+def test_raw_pixels_have_an_error_to_beat(monkeypatch):
+    error = pixel_error(striped_data())
+    assert error is not None and 0 <= error <= 0.5
+    monkeypatch.setattr("evaluators.recognition.MOST_RAW", 3)
+    assert pixel_error(striped_data()) is None  # a large set's pixels do not fit into memory
 
 
 def test_a_run_folder_has_scores_beside_its_metrics(task, tmp_path):

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from searchspaces.errors import DatasetError
+
 BINS = 60
 POINTS = 400  # of the ROC curve at most
 
@@ -32,8 +34,16 @@ def score_evidence(
         ``positive, negative, score, threshold``; ``counts`` of both sides; ``histogram`` with ``edges`` and for each
         side the share in each bin; ``roc`` with ``far``, the share of negatives at or above a threshold, ascending,
         and ``frr``, the share of positives below it.
+
+    Raises:
+        DatasetError: if there are no scores, or one is not finite.
     """
     values, sides = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    if not len(values) or not np.isfinite(values).all():
+        raise DatasetError(
+            f"Of {len(values)} scores {int((~np.isfinite(values)).sum())} are not finite; a drawing needs at least one "
+            "score, and all finite: the split is empty, or the network's weights are damaged."
+        )
     edges = np.linspace(values.min(), max(values.max(), values.min() + 1e-9), BINS + 1)
     groups = {names[0]: values[sides], names[1]: values[~sides]}
     shares = [np.histogram(group, edges)[0] / max(1, len(group)) for group in groups.values()]

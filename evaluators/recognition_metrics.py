@@ -159,12 +159,14 @@ def recognition_metrics(
     result = _verification(pairs, counts, "")
     hits, probes = rank1_hits(embeddings, people)
     if len(hits):
-        result["rank1"] = _interval(float(hits.mean()), _weighted_means(hits, counts[:, probes]))
+        of_person = [np.bincount(probes, weights, number) for weights in (hits, np.ones(len(hits)))]
+        found, probed = (counts @ each for each in of_person)
+        result["rank1"] = _interval(float(hits.mean()), found[probed > 0] / probed[probed > 0])
     for name, own in lists.items() if lists else ():
         listed = compare(embeddings, people, {name: own})
         right = fold_hits(listed)
-        means = _weighted_means(right, counts[:, listed.first], counts[:, listed.second], listed.same)
-        result[f"accuracy_{name}"] = _interval(float(right.mean()), means)
+        drawn = [weights @ right / weights.sum() for weights in _drawn_weights(listed, counts)]
+        result[f"accuracy_{name}"] = _interval(float(right.mean()), np.array(drawn))
         if len(lists) > 1:
             result |= _verification(listed, counts, f"_{name}")
     result["threshold"] = {"value": _equal_error(pairs)[1], "low": None, "high": None}
@@ -176,13 +178,19 @@ def _verification(pairs: Comparisons, counts: NDArray[np.int64], suffix: str) ->
     ranked, rates = _ranked(pairs), _told_rates(pairs)
     values = _figures(ranked, pairs.same, np.ones(len(pairs)), rates)
     drawn: dict[str, list[float]] = {name: [] for name in values}
-    for row in counts:
-        weights = row[pairs.first] * np.where(pairs.same, 1, row[pairs.second]).astype(np.float64)
-        if not (weights[pairs.same].any() and weights[~pairs.same].any()):
-            continue
+    for weights in _drawn_weights(pairs, counts):
         for name, value in _figures(ranked, pairs.same, weights, rates).items():
             drawn[name].append(value)
     return {f"{name}{suffix}": _interval(value, np.array(drawn[name])) for name, value in values.items()}
+
+
+def _drawn_weights(pairs: Comparisons, counts: NDArray[np.int64]) -> Iterator[Array]:
+    """How often each pair counts when people are drawn as often as in a row of ``counts (R, people)``; one resample at
+    a time, as all would not fit in memory. Resamples without pairs of either kind are left out."""
+    for row in counts:
+        weights = (row[pairs.first] * np.where(pairs.same, 1, row[pairs.second])).astype(np.float64)
+        if weights[pairs.same].any() and weights[~pairs.same].any():
+            yield weights
 
 
 def _ranked(pairs: Comparisons) -> Ranked:
@@ -226,8 +234,12 @@ def _equal_error(pairs: Comparisons) -> tuple[float, float]:
 
 def fold_hits(pairs: Comparisons) -> NDArray[np.bool_]:
     """Whether each pair is decided rightly, ``(P,)``, by LFW's protocol: the threshold of a fold is the one that is
-    best on all other folds. Pairs without folds are dealt into ten in turn."""
-    folds = pairs.folds if len(np.unique(pairs.folds)) > 1 else np.arange(len(pairs)) % min(FOLDS, len(pairs))
+    best on all other folds. Pairs without folds are dealt into ten, each kind in turn, so that every fold has both."""
+    folds = pairs.folds
+    if len(np.unique(folds)) == 1:
+        folds = np.zeros(len(pairs), dtype=np.int64)
+        for side in (pairs.same, ~pairs.same):
+            folds[side] = np.arange(side.sum()) % FOLDS
     right = np.zeros(len(pairs), dtype=bool)
     for fold in np.unique(folds):
         own = folds == fold
@@ -259,16 +271,6 @@ def rank1_hits(embeddings: NDArray[Any], people: NDArray[Any]) -> tuple[NDArray[
     nearest = [np.argmax(vectors[probes[part]] @ vectors[gallery].T, axis=1) for part in _blocks(len(probes), 2000)]
     found = np.concatenate(nearest) if nearest else np.zeros(0, dtype=np.int64)
     return found == numbers[probes], numbers[probes].astype(np.int64)
-
-
-def _weighted_means(hits: NDArray[np.bool_], first: Any, second: Any = None, same: Any = None) -> Array:
-    """The share of hits in each resample ``(R,)``; pairs of two people count as often as both are drawn together."""
-    weights = np.asarray(first, dtype=np.float64)
-    if second is not None:
-        weights = weights * np.where(same, 1, second)
-    totals = weights.sum(axis=1)
-    kept = totals > 0
-    return (weights[kept] @ hits) / totals[kept]
 
 
 def _interval(value: float, draws: Array) -> Metric:

@@ -80,7 +80,7 @@ def test_the_closed_forms_are_the_losses_of_these_configurations(people):
         (1, all_alike("arcface", people), all_alike("li_arcface", people)),
     ):
         cosines = (sign * centre @ centre).expand(8, people)
-        # both are kept a thousandth of a degree away from where the angle has no derivative
+        # both are kept a tenth of a degree away from where the angle has no derivative
         assert arcface(cosines, labels).item() == pytest.approx(of_arcface, rel=0.15)
         assert li_arcface(cosines, labels).item() == pytest.approx(of_li, rel=1e-3)
     assert arcface_false_optimum(1000) == pytest.approx(0.33, abs=0.01)

@@ -183,7 +183,7 @@ class Recognition(Task):
     ) -> dict[str, Metric]:
         """Verification and identification on a split, with intervals."""
         judged = self.data.splits[split]
-        return recognition_metrics(self.predict(network, judged), judged.people, judged.lists)
+        return recognition_metrics(self.predict(network, judged), judged.people, judged.lists, named=judged.named)
 
     def evidence(self, network: nn.Module, split: str = "test") -> dict[str, Any]:
         judged = self.data.splits[split]

@@ -133,6 +133,7 @@ def recognition_metrics(
     people: NDArray[Any],
     lists: Mapping[str, Pairs],
     *,
+    named: bool = True,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Metric]:
@@ -140,6 +141,9 @@ def recognition_metrics(
 
     People are drawn with replacement: a pair of one person counts as often as that person is drawn, a pair of two as
     often as both together. With more than 200,000 pairs there are 200 resamples.
+
+    Args:
+        named: whether each person has one name; nobody can be identified otherwise, and there is no ``rank1``.
 
     Returns:
         ``eer``; ``auc``; ``tar_far_1e-2`` and lower rates, as far as ten impostor pairs are expected at one;
@@ -158,7 +162,7 @@ def recognition_metrics(
     counts = random.multinomial(number, np.full(number, 1 / number), draws)
     result = _verification(pairs, counts, "")
     hits, probes = rank1_hits(embeddings, people)
-    if len(hits):
+    if len(hits) and named:
         of_person = [np.bincount(probes, weights, number) for weights in (hits, np.ones(len(hits)))]
         found, probed = (counts @ each for each in of_person)
         result["rank1"] = _interval(float(hits.mean()), found[probed > 0] / probed[probed > 0])

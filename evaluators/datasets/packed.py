@@ -108,4 +108,4 @@ def _from_bins(paths: list[Path]) -> Any:
             owners += [f"{path.stem} {place}a", f"{path.stem} {place}{'a' if one else 'b'}"]
         pictures += own
     source = EncodedPictures(pictures, ", ".join(path.name for path in paths))
-    return IdentitySplit(np.array(owners), source, np.arange(len(pictures)), lists)
+    return IdentitySplit(np.array(owners), source, np.arange(len(pictures)), lists, named=False)

@@ -129,7 +129,9 @@ def _judged(name: str, root: Any, people: Any, source_class: type[FaceFiles], **
     pairs = read_pairs(base / PAIRS, base, {path: place for place, path in enumerate(wanted)})
     points = read_landmarks(base / LANDMARKS) if (base / LANDMARKS).is_file() else {}
     owners = [path.parent.name for path in wanted] if name == "lfw" else _owners(len(wanted), pairs)
-    split = IdentitySplit(np.array(owners), source_class(wanted, points), np.arange(len(wanted)), {name: pairs})
+    split = IdentitySplit(
+        np.array(owners), source_class(wanted, points), np.arange(len(wanted)), {name: pairs}, name == "lfw"
+    )
     splits = {"test": split}
     card = recognition_card(name, splits, simulated=False, image_size=SIDE, **texts)
     return RecognitionData(name, splits, SIDE, card)

@@ -47,12 +47,14 @@ class IdentitySplit(Dataset[tuple[torch.Tensor, int]]):
         people: (N,) str, who is on each picture.
         source: where the pictures are; rows: (N,) which of the source's pictures these are.
         lists: the protocols' pairs by name; without any, all pairs of pictures are compared.
+        named: whether it is known of all pictures who is on them; one person may have several names otherwise.
     """
 
     people: np.ndarray
     source: PictureSource = field(repr=False)
     rows: np.ndarray = field(repr=False)
     lists: Mapping[str, Pairs] = field(default_factory=dict, repr=False)
+    named: bool = True
 
     def __post_init__(self) -> None:
         self.people, self.rows = np.asarray(self.people, dtype=str), np.asarray(self.rows, dtype=np.int64)

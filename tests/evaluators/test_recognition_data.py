@@ -417,6 +417,7 @@ def test_packed_sets_train_on_people_that_they_do_not_test(tmp_path):
     assert len(data.splits["val"].names) == 3 and len(data.splits["train"].names) == 9
     test = data.splits["test"]
     assert set(test.lists) == {"lfw", "cfp_fp"} and len(test) == 80
+    assert not test.named and data.splits["val"].named  # who is on the pictures of a .bin file is not said
     assert test.lists["lfw"].folds.tolist() == [n // 2 for n in range(20)]
     assert test.images([79]).shape == (1, 3, 112, 112)
     few = build_dataset("packed", root=tmp_path / "set", people=8)

@@ -218,6 +218,12 @@ def test_the_best_threshold_lies_between_the_sides():
     assert best_threshold(scores, np.ones(4, bool)) < 0.1 and best_threshold(scores, np.zeros(4, bool)) > 0.9
 
 
+def test_nobody_is_identified_where_names_are_not_known():
+    embeddings, people = people_and_embeddings()
+    assert "rank1" in recognition_metrics(embeddings, people, {}, resamples=2)
+    assert "rank1" not in recognition_metrics(embeddings, people, {}, resamples=2, named=False)
+
+
 def test_what_cannot_be_compared_is_refused():
     embeddings, people = people_and_embeddings()
     with pytest.raises(DatasetError, match="not finite"):

@@ -145,7 +145,7 @@ def test_data_of_another_task_are_refused(monkeypatch):
     with pytest.raises(ConfigError, match="no boxes of faces"):
         tasks.build_task(space, {"data": "textures"})
     monkeypatch.setattr(tasks, "build_dataset", lambda *_, **__: squares())
-    with pytest.raises(ConfigError, match="for face detection"):
+    with pytest.raises(ConfigError, match="for another task"):
         tasks.build_task(SimpleNamespace(input_size=(3, 64, 64)), {"data": "squares"})
 
 

@@ -25,6 +25,7 @@ SPACES = {
 
 
 def supernet(strategy, name):
+    torch.manual_seed(0)
     return strategy.mutate_model(build_space(name, **SPACES[name]))
 
 
@@ -76,7 +77,7 @@ def test_the_gradient_of_the_architecture_is_the_difference_of_the_loss(name):
                     sides.append(directed_loss(network(x)).item())
                     alpha[index] -= step
             difference = (sides[0] - sides[1]) / 2e-5
-            assert alpha.grad[index].item() == pytest.approx(difference, rel=1e-3, abs=1e-8)
+            assert alpha.grad[index].item() == pytest.approx(difference, rel=1e-2, abs=1e-7)
 
 
 @pytest.mark.parametrize("name", list(SPACES))

@@ -2,7 +2,7 @@
 
 HaTFAS (Zhang et al., 2024), as its released code computes it::
 
-    L = (1 - alpha) L_task + alpha tau^2 KL(p_teacher || p_student) + beta sum_l L_l
+    L = (1 - alpha) L_task + alpha tau^2 KL(p_teacher || p_student) + beta mean_l L_l
 
 Each L_l is `distillation_losses.head_aware_loss` of one pair of layers. The teacher sees the very pictures that the
 student sees, augmentation included.
@@ -11,7 +11,7 @@ student sees, augmentation included.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -36,7 +36,8 @@ class Distillation:
 
     Attributes:
         alpha: share of the teacher's outputs in the loss; the task's own loss has the rest.
-        beta: weight of each pair of layers. With ``repo`` it depends on the batch size, see `head_aware_loss`.
+        beta: weight of the mean over the pairs of layers. With ``repo`` it depends on the batch size, see
+            `head_aware_loss`.
         temperature: tau.
         features: mode of `head_aware_loss`, or ``off``; ``auto`` is ``headwise`` between two transformers whose heads
             have one size, ``gram_mean`` where ``layers`` are given or the sizes differ, and off without any.
@@ -127,7 +128,8 @@ class Teaching:
         if not task.can_imitate(own, taught):
             raise ConfigError(
                 f"The teacher ({self.teacher.name}) gives outputs of shape {tuple(taught.shape)}, the student "
-                f"{tuple(own.shape)}: it must be trained for the same task and the same classes."
+                f"{tuple(own.shape)}: it must be trained for the same task and the same classes, and embeddings must "
+                "have one length."
             )
         plan = self.plan(student)
         if plan:
@@ -135,19 +137,50 @@ class Teaching:
                 plan.loss(student, self.teacher.network, lambda: student(pictures), lambda: self.teacher(pictures))
 
 
-def build_teaching(text: str, options: Mapping[str, Any], task: Task, space: Any) -> Teaching:
-    """The teaching that ``--teacher`` and ``--distillation`` describe, checked against a network of the space.
+def build_teaching(
+    text: str, options: Mapping[str, Any], task: Task, space: Any, student: nn.Module | None = None
+) -> Teaching:
+    """The teaching that ``--teacher`` and ``--distillation`` describe, checked against those who will learn.
+
+    Args:
+        student: the network that learns; without it any network of the space may, or the space is a network itself.
 
     Raises:
         ConfigError: if anything of it does not fit.
     """
     with torch.random.fork_rng(devices=[]):
-        student = space.random() if hasattr(space, "random") else space
-        outputs = int(getattr(space, "embedding_size", 0) or getattr(space, "classes", 2))
         torch.manual_seed(0)  # of weights that are said to be random
-        teaching = Teaching(load_teacher(text, space.input_size, outputs), Distillation.from_options(options))
-        teaching.check(task, student)
+        students = [student] if student is not None else end_networks(space)
+        how = Distillation.from_options(options)
+        with torch.no_grad():
+            own = students[0].eval()(torch.zeros(1, 3, task.image_size, task.image_size))
+        teaching = Teaching(load_teacher(text, space.input_size, own.shape[1]), how)
+        for each in students:
+            teaching.check(task, each)
     return teaching
+
+
+def end_networks(space: Any) -> list[nn.Module]:
+    """The networks of a space with the first and with the last value of each choice, such as all sizes smallest.
+
+    What not every network of the space can be taught, by depth or length of the embedding, shows at one of them. Values
+    that are several of a list are drawn, always the same. A network of a space is its own only one.
+    """
+    from nni.mutable import Categorical, SampleValidationError
+    from numpy.random import RandomState
+
+    from searchspaces.sampling import random_choices
+
+    choices = space.simplify() if hasattr(space, "simplify") else {}
+    if not choices:
+        return [space]
+    drawn = random_choices(space, RandomState(0))
+    single = {label: choice.values for label, choice in choices.items() if isinstance(choice, Categorical)}
+    found = []
+    for end in (0, -1):
+        with suppress(SampleValidationError):  # a space of one's own may forbid that combination
+            found.append(space.freeze(drawn | {label: values[end] for label, values in single.items()}))
+    return found or [space.freeze(drawn)]
 
 
 class DistilledModule(FixedModule):
@@ -206,7 +239,7 @@ class FeaturePlan:
     tokens: str | None
 
     def loss(self, student: nn.Module, teacher: nn.Module, run: Any, run_teacher: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Outputs of both networks, and the sum of the pairs' losses.
+        """Outputs of both networks, and the mean of the pairs' losses.
 
         Args:
             run, run_teacher: compute the outputs on the same pictures.
@@ -216,7 +249,7 @@ class FeaturePlan:
         with read_layers(teacher, [pair[1] for pair in self.pairs], self.tokens) as theirs:
             taught = run_teacher()
         losses = [head_aware_loss(own(a), theirs(b).detach(), self.mode) for a, b in self.pairs]
-        return outputs, taught, torch.stack(losses).sum()
+        return outputs, taught, torch.stack(losses).mean()
 
 
 def block_pairs(student: int, teacher: int) -> list[tuple[int, int]]:

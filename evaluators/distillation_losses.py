@@ -1,11 +1,13 @@
 """What a student's outputs and features lose against a teacher's (HaTFAS, Zhang et al., Applied Soft Computing 2024).
 
-All compute in float32 whatever they get, so that they are safe under mixed precision.
+All compute in float32 whatever they get, under autocast too.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +20,18 @@ MODES: tuple[Mode, ...] = ("repo", "gram_mean", "headwise")
 SHARPNESS = 10.0  # of the softmax over a student's heads: cosines are within [-1, 1], a plain one would hardly choose
 
 
+def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A loss of two tensors that computes in float32: autocast would round its matrix products to half precision."""
+
+    @wraps(loss)
+    def computed(student: Tensor, teacher: Tensor, *options: Any, **more: Any) -> Tensor:
+        with torch.autocast(student.device.type, enabled=False):
+            return loss(student.float(), teacher.float(), *options, **more)
+
+    return computed
+
+
+@in_float32
 def soft_logits_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """``tau^2 KL(p_teacher || p_student)`` at temperature tau (Hinton et al., 2015), a scalar.
 
@@ -27,7 +41,6 @@ def soft_logits_loss(student: Tensor, teacher: Tensor, temperature: float) -> Te
             maps of different size the larger is averaged down.
         temperature: tau.
     """
-    student, teacher = student.float(), teacher.float()
     if student.ndim == 4:
         size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
         student, teacher = (F.adaptive_avg_pool2d(x, size) for x in (student, teacher))
@@ -36,14 +49,24 @@ def soft_logits_loss(student: Tensor, teacher: Tensor, temperature: float) -> Te
     return temperature**2 * F.kl_div(own, wanted, reduction="batchmean", log_target=True)
 
 
+@in_float32
 def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """``1 - cos`` of the embeddings ``(N, d)``, a scalar.
 
     The AirFace paper (section 3.3) guides a small network's embedding by a large one's and does not say how.
+
+    Raises:
+        ConfigError: for embeddings of different length.
     """
-    return (1 - F.cosine_similarity(student.float(), teacher.float(), dim=1)).mean()
+    if student.shape != teacher.shape:
+        raise ConfigError(
+            f"The student's embeddings have length {student.shape[1]}, the teacher's {teacher.shape[1]}: give a "
+            "teacher with embeddings of the same length."
+        )
+    return (1 - F.cosine_similarity(student, teacher, dim=1)).mean()
 
 
+@in_float32
 def head_aware_loss(student: Tensor, teacher: Tensor, mode: Mode = "repo") -> Tensor:
     """How badly a layer of the student tells what the same layer of the teacher does, a scalar.
 
@@ -69,7 +92,7 @@ def head_aware_loss(student: Tensor, teacher: Tensor, mode: Mode = "repo") -> Te
     Raises:
         ConfigError: for an unknown mode, or heads of different size.
     """
-    student, teacher = F.normalize(student.float(), dim=-1), F.normalize(teacher.detach().float(), dim=-1)
+    student, teacher = F.normalize(student, dim=-1), F.normalize(teacher.detach(), dim=-1)
     if mode == "headwise":
         if student.ndim != 3 or teacher.ndim != 3 or student.shape[2] != teacher.shape[2]:
             raise ConfigError(

@@ -11,10 +11,18 @@ from searchspaces.errors import ConfigError, DatasetError, nearest_name
 from .datasets import build_dataset
 
 if TYPE_CHECKING:
+    from searchspaces import Architecture
+
     from .task import Task
 
 
-def build_task(space: Any, options: Mapping[str, Any], progress: bool = True, judging: bool = False) -> Task:
+def build_task(
+    space: Any,
+    options: Mapping[str, Any],
+    progress: bool = True,
+    judging: bool = False,
+    student: Architecture | None = None,
+) -> Task:
     """The task that a space's networks are for, with the data that a run's options describe.
 
     Args:
@@ -22,7 +30,8 @@ def build_task(space: Any, options: Mapping[str, Any], progress: bool = True, ju
         options: ``data``, ``data_root``, ``people``, ``data_seed``, ``supervision``, ``augmentation``,
             ``task_options``, ``workers``, ``teacher``, ``distillation``, as in a run's config.yaml.
         progress: show a progress bar while data is made.
-        judging: the task only judges, so a data set without a training split will do.
+        judging: the task only judges, so a data set without a training split will do, and no teacher is loaded.
+        student: the only network of the space that will be trained, if there is only one.
 
     Raises:
         FacenasError: for an unknown data set, one that is incomplete or for another task; an unknown supervision or
@@ -46,7 +55,8 @@ def build_task(space: Any, options: Mapping[str, Any], progress: bool = True, ju
     if options.get("teacher") and not judging:
         from .distillation import build_teaching
 
-        task.teaching = build_teaching(options["teacher"], options.get("distillation") or {}, task, space)
+        network = None if student is None else student.build(seed=0)
+        task.teaching = build_teaching(options["teacher"], options.get("distillation") or {}, task, space, network)
     elif options.get("distillation") and not options.get("teacher"):
         raise ConfigError("distillation says how a teacher teaches: give one with --teacher.")
     return task

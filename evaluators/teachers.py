@@ -68,9 +68,10 @@ class OnnxNetwork(nn.Module):
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has kinds of its own
             raise ConfigError(f"Cannot read the teacher {path}: {str(error).splitlines()[0]}") from error
-        (self.input, *more), self.path = self.session.get_inputs(), path
-        if more:
-            raise ConfigError(f"The teacher {path} has {len(more) + 1} inputs; it must have one, pictures.")
+        inputs, self.path = self.session.get_inputs(), path
+        if len(inputs) != 1:
+            raise ConfigError(f"The teacher {path} has {len(inputs)} inputs; it must have one, pictures.")
+        self.input = inputs[0]
         self.anchor = nn.Parameter(torch.zeros(0))  # tells the device, as the parameters of a torch network do
 
     def forward(self, x: Tensor) -> Tensor:

@@ -124,16 +124,19 @@ def _train(
     from .tasks import build_task
     from .train import train_architecture
 
+    def make_task() -> Any:
+        return build_task(network.model_space(), options, student=network)
+
     if overwrite:
-        build_task(network.model_space(), options)  # fails before the earlier run is lost
+        make_task()  # fails before the earlier run is lost
     with open_run(folder, resume=resume, overwrite=overwrite), quiet_libraries(), terminate_as_interrupt():
         if resume:
             _check_same(options, read_config(folder))
             if Architecture.load(folder) != network:
                 raise ConfigError(f"{folder} trains another architecture than the one given.")
-            task = build_task(network.model_space(), options)
+            task = make_task()
         else:
-            task = build_task(network.model_space(), options)  # before anything is written: it may be refused
+            task = make_task()  # before anything is written: it may be refused
             write_config(folder, options)
             network.save(folder / "architecture.json")
         write_json(folder / "data.json", task.data.card)

@@ -7,6 +7,9 @@ and per video.
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +55,31 @@ def scan_videos(folder: Path) -> dict[str, list[Path]]:
     return videos
 
 
+def refuse_repeats(splits: Mapping[str, list[Path]]) -> None:
+    """Refuse a frame that is in two splits; videos may have the same name.
+
+    Only files of one size are read.
+
+    Raises:
+        DatasetError: naming both files.
+    """
+    by_size: dict[int, list[tuple[str, Path]]] = defaultdict(list)
+    for split, paths in splits.items():
+        for path in paths:
+            by_size[path.stat().st_size].append((split, path))
+    for alike in by_size.values():
+        if len({split for split, _ in alike}) == 1:
+            continue
+        seen: dict[bytes, tuple[str, Path]] = {}
+        for split, path in alike:
+            before, first = seen.setdefault(hashlib.sha256(path.read_bytes()).digest(), (split, path))
+            if before != split:
+                raise DatasetError(
+                    f"{path} and {first} are the same picture: a test on frames seen in training says nothing. Keep "
+                    "each video in one split."
+                )
+
+
 @register_dataset("hatfas")
 def hatfas(
     *,
@@ -70,9 +98,14 @@ def hatfas(
         raise ConfigError(f"people={people!r}: the data set 'hatfas' shows all videos in its folders. Leave it out.")
     base = require_root("hatfas", root, EXPECTED)
     found = {split: {name: scan_videos(base / split / name) for name in CLASSES} for split in SPLITS}
-    files = [path for split in found.values() for videos in split.values() for own in videos.values() for path in own]
+    frames = {
+        split: [path for videos in classes.values() for own in videos.values() for path in own]
+        for split, classes in found.items()
+    }
+    files = [path for own in frames.values() for path in own]
     for path in track(files, "checking frames") if progress else files:
         check_picture(path)
+    refuse_repeats(frames)
     splits = {split: _make_split(split, classes) for split, classes in found.items()}
     card = make_card(
         "hatfas",

@@ -50,6 +50,18 @@ def test_folders_that_lack_something_are_refused(spoil, message, tmp_path):
         build_dataset("hatfas", root=tmp_path, progress=False)
 
 
+def test_a_frame_that_is_in_two_splits_is_refused_and_equal_names_are_not(tmp_path):
+    layout(tmp_path)  # the videos of all splits have the same names
+    build_dataset("hatfas", root=tmp_path, progress=False)
+    copied = tmp_path / "test/true/other/frame.jpg"
+    copied.parent.mkdir()
+    copied.write_bytes((tmp_path / "train/true/video_1/face_image_2.jpg").read_bytes())
+    with pytest.raises(DatasetError, match=r"test/true/other/frame.jpg and .*train/true/video_1/face_image_2.jpg"):
+        build_dataset("hatfas", root=tmp_path, progress=False)
+    copied.rename(tmp_path / "train/true/video_1/face_image_3.jpg")  # twice in one split is no leak
+    build_dataset("hatfas", root=tmp_path, progress=False)
+
+
 def test_it_needs_a_root_and_has_no_number_of_people(tmp_path):
     with pytest.raises(DatasetError, match="--data-root"):
         build_dataset("hatfas")

@@ -75,8 +75,10 @@ def main(
         if teacher is None:
             teacher = train_teacher(Path(folder), shared, teacher_epochs)
         tasks = {
-            "alone": build_task(space, shared),
-            "taught": build_task(space, {**shared, "teacher": teacher, "distillation": distillation or {}}),
+            "alone": build_task(space, shared, student=student),
+            "taught": build_task(
+                space, {**shared, "teacher": teacher, "distillation": distillation or {}}, student=student
+            ),
         }
         record = teacher_record(tasks["taught"])
         shown = ", ".join(f"{name} {record['metrics'][name]['value']:.3f}" for name in METRICS)

@@ -10,7 +10,6 @@ if __name__ == "__main__":  # before the heavy imports
 
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from searchspaces import Architecture
 from searchspaces.architecture import load_weights
 from searchspaces.errors import DivergenceError, FacenasError
 from searchspaces.files import write_json, write_text
+from searchspaces.processes import child_environment
 
 from .checkpoint import EpochCheckpoint, best_epoch, go_on_after, latest_checkpoint
 from .datasets.base import Split
@@ -143,7 +143,7 @@ def fit(
         max_epochs=schedule.epochs,
         gradient_clip_val=schedule.gradient_clip,
         callbacks=callbacks,
-        enable_checkpointing=bool(callbacks),
+        enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks or ()),
         logger=False,
         accelerator=accelerator,
         **TRAINER_OPTIONS,
@@ -240,7 +240,7 @@ def metrics_in_new_process(folder: Path, space: str) -> dict[str, dict[str, floa
     if ":" in space:  # a user's own class: its module must be named, a file alone may not import code
         command += ["--space-module", space.partition(":")[0]]
     # as many threads as here: another number rounds in another order, which can move a score across a threshold
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    environment = child_environment(OMP_NUM_THREADS=str(torch.get_num_threads()))
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise FacenasError(f"The saved weights cannot be judged in a new process: {done.stderr.strip()[-500:]}")

@@ -1,6 +1,14 @@
-"""One trial of a multi-trial search: a candidate is trained for a few epochs and judged."""
+"""One trial of a multi-trial search: a candidate is trained for a few epochs and judged.
+
+``python -m evaluators.trial`` is the trial of an NNI experiment, see `trial_command`."""
 
 from __future__ import annotations
+
+if __name__ == "__main__":  # before the heavy imports
+    from evaluators.trial_command import main
+    from searchspaces.cli import run_command
+
+    raise SystemExit(run_command(main, prog="python -m evaluators.trial"))
 
 import json
 import time
@@ -9,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import nni
+import pytorch_lightning as pl
 import torch
 from nni.nas.evaluator import FunctionalEvaluator
 from torch import nn
@@ -56,13 +65,18 @@ class CandidateTrial:
         key = candidate_key(choices)
         if key not in self.finished:
             started = time.monotonic()
-            self.finished[key] = self.judge(model, zlib.crc32(f"{self.seed} {key}".encode()))
+            self.finished[key] = self.judge(model, candidate_seed(self.seed, choices))
             if self.on_result:
                 self.on_result(choices, self.finished[key], round(time.monotonic() - started, 3))
         nni.report_final_result(self.finished[key])
 
-    def judge(self, network: nn.Module, seed: int) -> dict[str, float]:
+    def judge(
+        self, network: nn.Module, seed: int, on_epoch: Callable[[Mapping[str, float]], None] | None = None
+    ) -> dict[str, float]:
         """Train and judge one network.
+
+        Args:
+            on_epoch: called after each epoch with the task's figures on the pictures that judge.
 
         Returns:
             ``default``, ``val_`` and each of the task's figures, ``macs`` (one forward pass), ``macs_spent`` (all).
@@ -73,7 +87,8 @@ class CandidateTrial:
             reset_parameters(network)
             self.task.prepare(network)
         macs = count(network, (3, self.task.image_size, self.task.image_size))
-        fit(network, self.task, self.schedule, train, seed, accelerator=self.accelerator)
+        watch = [EpochFigures(self.task, val, on_epoch)] if on_epoch else None
+        fit(network, self.task, self.schedule, train, seed, callbacks=watch, accelerator=self.accelerator)
         figures = self.task.validation(network, val)
         sampler: Any = self.task.loader(train, self.schedule.batch_size, seed).sampler
         trained = self.schedule.epochs * len(sampler) * sampler.batch_size
@@ -87,6 +102,21 @@ class CandidateTrial:
     def evaluator(self) -> FunctionalEvaluator:
         """What NNI's experiments take."""
         return FunctionalEvaluator(self)
+
+
+def candidate_seed(seed: int, choices: Mapping[str, Any]) -> int:
+    """The seed of a candidate's weights and data order: that of the search and the choices alone."""
+    return zlib.crc32(f"{seed} {candidate_key(choices)}".encode())
+
+
+class EpochFigures(pl.Callback):
+    """Calls a function with the task's figures on a split after each epoch."""
+
+    def __init__(self, task: Task, split: Any, show: Callable[[Mapping[str, float]], None]) -> None:
+        self.task, self.split, self.show = task, split, show
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.show(self.task.validation(pl_module.model, self.split))
 
 
 def candidate_key(choices: Mapping[str, Any]) -> str:

@@ -61,12 +61,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def _dispatch(command: str, rest: list[str]) -> int:
     from searchspaces.cli import run_command
-    from searchspaces.errors import UnknownNameError
+    from searchspaces.errors import FacenasError, UnknownNameError
+    from searchspaces.nni_space import in_trial
 
     from .options import OPTIONS
 
     try:
         if command == "search":
+            if in_trial() and (not rest or rest[0].startswith("-")):  # of an experiment that also chooses the strategy
+                from .trial import trial_strategy
+
+                rest = [trial_strategy(), *rest]
             if not rest or rest[0].startswith("-"):
                 print(f"usage: facenas search STRATEGY ...\nstrategies: {', '.join(OPTIONS)}")
                 return 0 if rest else 2
@@ -77,7 +82,7 @@ def _dispatch(command: str, rest: list[str]) -> int:
             return search_command(rest[0], rest[1:])
         if command not in COMMANDS:
             raise UnknownNameError("command", command, ("search", *COMMANDS))
-    except UnknownNameError as error:
+    except FacenasError as error:
         print(f"facenas: {error}", file=sys.stderr)
         return error.exit_code
     module, function = COMMANDS[command]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchspaces.cli import INTERRUPTED, run_command
 from searchspaces.errors import FacenasError
+from searchspaces.nni_space import in_trial
 
 from .checks import check_outputs, check_space, check_strategy, check_strategy_fits
 from .options import OPTIONS, RandomSearchOptions, SearchOptions, from_run, resolve, to_dict
@@ -36,6 +37,10 @@ def search_command(strategy: str, argv: Sequence[str] | None = None) -> int:
     """The command ``python -m strategies.STRATEGY``: search, train the result, measure it, write a report."""
 
     def command(options: SearchOptions) -> int:
+        if in_trial():
+            from .trial import run_trial
+
+            return run_trial(strategy, options)
         return run_search(strategy, options)
 
     command.__annotations__["options"] = OPTIONS[strategy]
@@ -43,8 +48,11 @@ def search_command(strategy: str, argv: Sequence[str] | None = None) -> int:
     return run_command(command, argv, prog=f"python -m strategies.{strategy}")
 
 
-def run_search(strategy: str, options: SearchOptions) -> int:
+def run_search(strategy: str, options: SearchOptions, reporter: Reporter | None = None) -> int:
     """Run all stages of a search in its folder.
+
+    Args:
+        reporter: says how it goes; to the terminal by default.
 
     Returns:
         0, or 130 if the user interrupted it.
@@ -77,7 +85,7 @@ def run_search(strategy: str, options: SearchOptions) -> int:
         if not options.resume:
             write_config(folder, to_dict(options))
         try:
-            stages_of(strategy, options)(strategy, options, folder, Reporter()).run()
+            stages_of(strategy, options)(strategy, options, folder, reporter or Reporter()).run()
         except FacenasError:
             if not (options.resume or (folder / "data.json").exists()):
                 shutil.rmtree(folder)  # nothing has begun yet, so the corrected command finds its folder free

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchspaces.errors import ConfigError, FacenasError
+from searchspaces.processes import child_environment
 
 from .budgets import names_of, read_budget, recorded_costs
 from .checks import check_draws
@@ -135,7 +136,9 @@ def measure_in_new_process(strategy: str, options: SearchOptions) -> dict[str, A
         FacenasError: with the message of what went wrong there.
     """
     command = [sys.executable, "-m", "facenas.plan", strategy]
-    done = subprocess.run(command, input=json.dumps(to_dict(options)), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, input=json.dumps(to_dict(options)), capture_output=True, text=True, env=child_environment()
+    )
     if done.returncode:
         message = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise FacenasError(message.removeprefix("facenas: "))

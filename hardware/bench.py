@@ -17,10 +17,11 @@ from typing import Any
 
 from searchspaces.errors import CostError, FacenasError
 from searchspaces.files import write_json
+from searchspaces.processes import child_environment
 
 from .messages import reason
 from .runtimes import REPETITIONS
-from .runtimes.memory import child_environment, last_line
+from .runtimes.memory import last_line
 
 DTYPES = ("float32", "int8")
 SECONDS = 1800  # for one runtime; the slowest converters take a minute or two

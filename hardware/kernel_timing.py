@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from searchspaces.errors import CostError
 from searchspaces.files import write_json
+from searchspaces.processes import child_environment
 
 from .kernel_table import SHORTEST_MS, Measured, kernel_runtime
 from .runtimes.kernels import QUANTITIES, RuntimeKernel
-from .runtimes.memory import child_environment, last_line
+from .runtimes.memory import last_line
 from .runtimes.timing import RUNS_PER_VISIT, Samples, time_interleaved
 
 Matrix = NDArray[np.float64]

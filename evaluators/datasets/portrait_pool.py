@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from searchspaces.errors import DatasetError
+from searchspaces.processes import child_environment
 
 from .portrait_worker import Job
 
@@ -81,8 +82,7 @@ def run_workers(module: str, jobs: Sequence[dict[str, Any]], total: int, text: s
 def _worker(module: str, job: dict[str, Any]) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
     """A running worker and the file of its error output; it is ended with the block, finished or not."""
     package_root = Path(__file__).resolve().parents[2]
-    search_path = [str(package_root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, **dict.fromkeys(THREAD_LIMITS, "1"), "PYTHONPATH": os.pathsep.join(search_path)}
+    environment = child_environment(**dict.fromkeys(THREAD_LIMITS, "1"))
     with tempfile.TemporaryFile("w+") as words:
         worker = subprocess.Popen(
             [sys.executable, "-m", module],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from searchspaces.errors import CostError
+from searchspaces.processes import child_environment
 
 from . import PathLike
 
@@ -43,11 +43,6 @@ def peak_memory(runtime: str, path: PathLike, threads: int = 1) -> int | None:
         raise CostError(f"The process that measures the memory of {path} failed: {last_line(done.stderr)}")
     before, peak = (int(number) for number in numbers)
     return max(0, peak - before) * 1024
-
-
-def child_environment() -> dict[str, str]:
-    """The environment of a child process that finds every module that this one finds."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)}
 
 
 def last_line(text: str) -> str:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, Sampler
 from searchspaces.errors import DatasetError
 
 from .augmentation import find_augmentation
+from .sharing import own_rows
 
 
 class Pictures(Protocol):
@@ -34,11 +35,17 @@ class Pictures(Protocol):
 
 
 class BatchKey(NamedTuple):
-    """Which pictures make a batch, and when."""
+    """Which pictures make a batch, and when.
+
+    Attributes:
+        indices: of all pictures of the batch.
+        rows: those of them that this process computes, see `sharing`.
+    """
 
     epoch: int
     number: int
     indices: list[int]
+    rows: slice = slice(None)
 
 
 class EpochBatches(Sampler[BatchKey]):
@@ -47,9 +54,18 @@ class EpochBatches(Sampler[BatchKey]):
 
     def __init__(self, size: int, batch_size: int, seed: int) -> None:
         self.size, self.batch_size, self.seed, self.epoch = size, min(batch_size, size), seed, 0
+        self.rows = slice(None)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+    def share(self, rank: int, processes: int) -> None:
+        """From now on, give each batch's rows of one process of several.
+
+        Raises:
+            ConfigError: for batches that have no equal shares.
+        """
+        self.rows = own_rows(self.batch_size, rank, processes)
 
     def __len__(self) -> int:
         return self.size // self.batch_size
@@ -58,7 +74,7 @@ class EpochBatches(Sampler[BatchKey]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
         for number in range(len(self)):
             chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield BatchKey(self.epoch, number, chosen.tolist())
+            yield BatchKey(self.epoch, number, chosen.tolist(), self.rows)
 
 
 class TrainingBatches(Dataset):
@@ -74,19 +90,22 @@ class TrainingBatches(Dataset):
 
     def __getitem__(self, key: BatchKey) -> tuple[Tensor, Tensor]:
         random = np.random.default_rng([self.seed, key.epoch, key.number])
-        pictures = self.split.images(np.asarray(key.indices))
+        augment = find_augmentation(self.augmentation)
+        # a share is drawn with its whole batch; an augmentation may draw by what the pictures are, so it sees all
+        rows = key.rows if augment is None else slice(None)
+        pictures = self.split.images(np.asarray(key.indices)[rows])
         room = pictures.shape[-1] - self.image_size
-        tops, lefts = random.integers(0, room + 1, (2, len(pictures)))
-        flips = random.random(len(pictures)) < 0.5
+        tops, lefts = random.integers(0, room + 1, (2, len(key.indices)))[:, rows]
+        flips = random.random(len(key.indices))[rows] < 0.5
         crops = []
         for picture, top, left, flip in zip(pictures, tops, lefts, flips, strict=True):
             crop = picture[:, top : top + self.image_size, left : left + self.image_size]
             crops.append(crop.flip(-1) if flip else crop)
         batch = torch.stack(crops)
-        augment = find_augmentation(self.augmentation)
         if augment is not None:
-            batch = augment(batch, random)  # after the crops, whose draws stay the same with any augmentation
-        return normalise(batch), torch.from_numpy(self.split.labels[key.indices]).float()
+            # after the crops, whose draws stay the same with any augmentation
+            batch = augment(batch, random)[key.rows]
+        return normalise(batch), torch.from_numpy(self.split.labels[key.indices[key.rows]]).float()
 
 
 def normalise(pictures: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
 
     Lightning calls a ``Checkpoint`` last of all callbacks, when the epoch's records are complete. It also seeds
     torch's generator anew before the first batch of every epoch, so that an epoch does not depend on how many random
-    numbers the ones before have drawn.
+    numbers the ones before have drawn. Of several processes that share a training the first one writes.
 
     Args:
         folder: where the checkpoints lie.
@@ -41,11 +41,15 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
             torch.manual_seed(self.seed * 100_003 + trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.record(trainer, pl_module, time.monotonic() - self.started)
+        if trainer.is_global_zero:
+            self.record(trainer, pl_module, time.monotonic() - self.started)
         temporary = self.folder / f".{LAST}.part"
+        self.last_model_path = str(self.folder / LAST)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             trainer.save_checkpoint(temporary, weights_only=False)  # all state, not the weights alone
+            if not trainer.is_global_zero:
+                return
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             if (self.folder / LAST).exists():
@@ -53,7 +57,6 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
             os.replace(temporary, self.folder / LAST)
         except OSError as error:
             raise RunFolderError(f"Cannot write a checkpoint to {self.folder}: {error.strerror or error}.") from error
-        self.last_model_path = str(self.folder / LAST)
 
     @property
     def best_weights(self) -> Path:
@@ -61,7 +64,7 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
         return self.folder / BEST
 
     def record(self, trainer: pl.Trainer, pl_module: Any, seconds: float) -> None:
-        """Called before the checkpoint is written; subclasses keep what the epoch has brought."""
+        """Called by the process that writes, before the checkpoint; subclasses keep what the epoch has brought."""
 
 
 def go_on_after(checkpoint: str | Path, *loaders: Any) -> None:

@@ -29,7 +29,7 @@ class DetectionBatches(Dataset):
 
     def __getitem__(self, key: BatchKey) -> tuple[Tensor, Targets]:
         samples = []
-        for place, index in enumerate(key.indices):
+        for place, index in list(enumerate(key.indices))[key.rows]:
             random = np.random.default_rng([self.seed, key.epoch, key.number, place, AUGMENTATION_STREAM])
             boxes, ignored = (torch.from_numpy(each[index]) for each in (self.split.boxes, self.split.ignored))
             picture = self.split.picture(index)

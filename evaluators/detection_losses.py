@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.ops import distance_box_iou_loss
 
 from evaluators.anchors import BACKGROUND, decode, match
+from evaluators.sharing import mean, processes
 
 
 def distance_iou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
@@ -120,7 +121,8 @@ def shot_loss(
     regression = distance_iou_loss(decode(anchors[positions], offsets[pictures, positions]), targets).sum()
     classified = classification[counted].sum()
     count = len(pictures)
-    divisor = max(count, 1)
+    # of the whole batch, so that the mean over processes that share one is its loss
+    divisor = max(float(mean(torch.tensor(float(count), device=logits.device))), 1 / processes())
     return {
         "loss": (regression_weight * regression + classified) / divisor,
         "classification": classified.detach() / divisor,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from searchspaces.errors import ConfigError, nearest_name
 
 from .distillation_losses import MODES, head_aware_loss
+from .sharing import whole
 from .task import Task, WeightSchedule
 from .teachers import Teacher, load_teacher
 from .train import FixedModule
@@ -248,7 +249,8 @@ class FeaturePlan:
             outputs = run()
         with read_layers(teacher, [pair[1] for pair in self.pairs], self.tokens) as theirs:
             taught = run_teacher()
-        losses = [head_aware_loss(own(a), theirs(b).detach(), self.mode) for a, b in self.pairs]
+        # how alike the pictures of a batch are: no mean over pictures, so processes that share one need all of them
+        losses = [head_aware_loss(whole(own(a)), whole(theirs(b).detach()), self.mode) for a, b in self.pairs]
         return outputs, taught, torch.stack(losses).mean()
 
 

@@ -67,7 +67,8 @@ def manager_url() -> str:
         return os.environ[CHANNEL].partition("/env/")[0]
     # .../environments/ENVIRONMENT/trials/TRIAL is the trial's folder
     environment = Path(os.environ.get("NNI_OUTPUT_DIR", ".")).resolve().parents[1]
-    for file in sorted(environment.rglob("launcher_config.json")):
+    files = environment.glob("trial_keeper*/launcher_config.json")
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):  # one for each time it was resumed
         channel = json.loads(file.read_text()).get("managerCommandChannel", "")
         if channel.startswith("ws://"):
             return "http://" + channel.removeprefix("ws://").partition("/")[0]

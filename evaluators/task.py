@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .checkpoint import lowest_error
+from .sharing import check_strategy, shared_trainer_options
 
 if TYPE_CHECKING:
     from .distillation import Teaching
@@ -171,13 +172,14 @@ class Task(ABC):
 
         Args:
             halves: pictures for the weights and for the architecture; `search_halves` by default.
-            trainer_options: of Lightning's Trainer.
+            trainer_options: of Lightning's Trainer. With ``strategy="ddp", devices=2`` two processes share every
+                batch of ``schedule.batch_size`` (see `sharing`).
         """
         weights_half, architecture_half = halves or self.search_halves(seed)
         options = {"max_epochs": schedule.epochs, "logger": False, "enable_checkpointing": False, **TRAINER_OPTIONS}
         return Lightning(
             self.module(schedule),
-            Trainer(**{**options, **trainer_options}),
+            Trainer(**shared_trainer_options({**options, **trainer_options})),
             train_dataloaders=self.loader(weights_half, schedule.batch_size, seed),
             val_dataloaders=self.loader(architecture_half, schedule.batch_size, seed + 1),
         )
@@ -224,6 +226,7 @@ class TaskModule(LightningModule):
         return self.step(batch)["loss"]
 
     def on_fit_start(self) -> None:
+        check_strategy(self.trainer)
         self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> Any:

@@ -30,6 +30,7 @@ from searchspaces.processes import child_environment
 
 from .checkpoint import EpochCheckpoint, best_epoch, go_on_after, latest_checkpoint
 from .datasets.base import Split
+from .sharing import is_first_process, mean, shared_trainer_options
 from .task import TRAINER_OPTIONS, Task, TaskModule, WeightSchedule
 
 EpochHook = Callable[[dict[str, Any]], None]
@@ -80,7 +81,7 @@ class FixedModule(TaskModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         loss = super().training_step(batch, batch_idx)
-        value = loss.item()
+        value = mean(loss).item()
         if not math.isfinite(value):
             raise DivergenceError(
                 f"The training loss is {value} in epoch {self.trainer.current_epoch}, batch {batch_idx}. "
@@ -124,13 +125,15 @@ def fit(
     *,
     callbacks: list[pl.Callback] | None = None,
     checkpoint: Path | None = None,
-    accelerator: str = "auto",
+    **trainer_options: Any,
 ) -> nn.Module:
     """Train a network on a split, in place; returned in evaluation mode on the CPU.
 
     Args:
         callbacks: Lightning callbacks.
         checkpoint: a checkpoint to go on from.
+        trainer_options: of Lightning's Trainer, such as ``accelerator``. With ``strategy="ddp", devices=2`` two
+            processes share every batch of ``schedule.batch_size`` (see `sharing`), and both return the network.
 
     Raises:
         DivergenceError: if the loss is not a finite number.
@@ -139,15 +142,15 @@ def fit(
         torch.manual_seed(seed)
         module = module_for(task, schedule)
     module.set_model(network)
-    trainer = pl.Trainer(
-        max_epochs=schedule.epochs,
-        gradient_clip_val=schedule.gradient_clip,
-        callbacks=callbacks,
-        enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks or ()),
-        logger=False,
-        accelerator=accelerator,
+    options = {
+        "max_epochs": schedule.epochs,
+        "gradient_clip_val": schedule.gradient_clip,
+        "callbacks": callbacks,
+        "enable_checkpointing": any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks or ()),
+        "logger": False,
         **TRAINER_OPTIONS,
-    )
+    }
+    trainer = pl.Trainer(**shared_trainer_options({**options, **trainer_options}))
     resume = {"ckpt_path": str(checkpoint), "weights_only": True} if checkpoint else {}
     try:
         loader = task.loader(split, schedule.batch_size, seed)
@@ -169,7 +172,7 @@ def train_architecture(
     resume: bool = False,
     verify: bool = True,
     on_epoch: EpochHook | None = None,
-    accelerator: str = "auto",
+    **trainer_options: Any,
 ) -> dict[str, dict[str, float | None]]:
     """Train an architecture from scratch on the whole training split and judge it on the test split.
 
@@ -179,6 +182,7 @@ def train_architecture(
     Args:
         resume: go on from the folder's checkpoint if there is one.
         verify: load the saved weights in a new process, judge them there, and compare.
+        trainer_options: see `fit`. Of several processes the first one writes.
 
     Raises:
         FacenasError: if training diverges, the folder cannot be written, or the new process finds other metrics.
@@ -195,12 +199,14 @@ def train_architecture(
         seed,
         callbacks=[log],
         checkpoint=checkpoint,
-        accelerator=accelerator,
+        **trainer_options,
     )
     if schedule.keep == "best":
         load_weights(network, log.best_weights)
-    save_weights(network, folder / "weights.safetensors")
     metrics = task.metrics(network)
+    if not is_first_process():
+        return metrics
+    save_weights(network, folder / "weights.safetensors")
     evidence = task.evidence(network)
     if verify:
         compare_metrics(metrics, metrics_in_new_process(folder, architecture.space))

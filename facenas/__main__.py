@@ -80,8 +80,12 @@ def _dispatch(command: str, rest: list[str]) -> int:
             from .pipeline import search_command
 
             return search_command(rest[0], rest[1:])
+        if command == "nnictl":
+            from .nnictl import main as nnictl
+
+            return nnictl(rest)
         if command not in COMMANDS:
-            raise UnknownNameError("command", command, ("search", *COMMANDS))
+            raise UnknownNameError("command", command, ("search", "nnictl", *COMMANDS))
     except FacenasError as error:
         print(f"facenas: {error}", file=sys.stderr)
         return error.exit_code

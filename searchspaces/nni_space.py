@@ -84,11 +84,12 @@ def _entry(label: str, mutable: Mutable) -> dict[str, Any]:
     values = _values(label, mutable)
     if values is not None:
         return {"_type": "choice", "_value": [encode(value) for value in values]}
-    try:
-        entry: dict[str, Any] = mutable.as_legacy_dict()
-    except NotImplementedError as error:
-        raise ConfigError(f"NNI's search spaces have no kind of decision for {label!r}: {mutable!r}.") from error
-    return entry
+    from nni.mutable import Numerical
+
+    if not isinstance(mutable, Numerical) or mutable.mu is not None:
+        raise ConfigError(f"A decision such as {label!r}, {mutable!r}, cannot be written as a search space of NNI.")
+    kind = f"{'q' if mutable.quantize else ''}{'log' if mutable.log_distributed else ''}uniform"
+    return {"_type": kind, "_value": [mutable.low, mutable.high, *([mutable.quantize] if mutable.quantize else [])]}
 
 
 def _values(label: str, mutable: Mutable) -> list[Any] | None:

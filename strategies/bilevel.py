@@ -11,6 +11,7 @@ learning rate, and the mixed second derivative is exact (DARTS Eq. 7) or DARTS' 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ import torch
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from torch import Tensor, nn
 
+from evaluators.sharing import average, check_strategy, mean_values
 from searchspaces.errors import ConfigError, DivergenceError
 
 from .collapse import CollapseGuard, none_share, normalised_entropy, skip_share
@@ -116,9 +118,12 @@ def _restore(weights: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
 
 
 def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients by these tensors only (autograd skips all others), zeros for the ones that the loss does not use."""
+    """Gradients by these tensors only (autograd skips all others), zeros for the ones that the loss does not use.
+    Means over the processes that share the batch: ``autograd.grad`` passes by what averages after a ``backward``."""
     found = torch.autograd.grad(loss, tensors, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
+    gradients = [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
+    average(gradients)
+    return gradients
 
 
 class BilevelModule(DartsLightningModule):
@@ -215,6 +220,7 @@ class BilevelModule(DartsLightningModule):
             raise ConfigError(
                 f"warmup_epochs is {self.warmup_epochs}, but the search has {epochs} epochs: nothing would be searched."
             )
+        check_strategy(self.trainer)
         super().on_fit_start()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -282,17 +288,17 @@ class BilevelModule(DartsLightningModule):
             step = getattr(self.training_module, "step", None)
             result = step(batch) if step else self.training_module.training_step(batch, 0)
         values = result if isinstance(result, dict) else {"loss": result}
-        loss = values["loss"]
-        if not torch.isfinite(loss):
+        numbers = mean_values(values)
+        if not math.isfinite(numbers["loss"]):
             epoch, number = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx
             raise DivergenceError(
-                f"The {phase or 'train'} loss is {loss.item()} in epoch {epoch}, batch {number}. "
+                f"The {phase or 'train'} loss is {numbers['loss']} in epoch {epoch}, batch {number}. "
                 "Lower the learning rate, or resume from the last checkpoint with another seed."
             )
         if phase:
-            for name, value in values.items():
-                self._sums.setdefault(f"{phase}_{name}", []).append(float(value.detach()))
-        return loss
+            for name, value in numbers.items():
+                self._sums.setdefault(f"{phase}_{name}", []).append(value)
+        return values["loss"]
 
     # ---- the end of an epoch
 

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import nni
 import optuna
@@ -43,6 +43,7 @@ class NSGA2Tuner(Tuner):
         mutation: probability that a choice of a child is drawn anew; one choice on average by default.
         crossover: probability that a child has two parents.
         swapping: probability that a choice of a child with two parents comes from the second.
+        optimize_mode: "maximize" where ``default`` is better when larger, as for NNI's strategies in Python.
         seed: of all that is drawn.
 
     Raises:
@@ -57,11 +58,14 @@ class NSGA2Tuner(Tuner):
         mutation: float | None = None,
         crossover: float = 0.9,
         swapping: float = 0.5,
+        optimize_mode: Literal["minimize", "maximize"] = "minimize",
         seed: int | None = None,
     ) -> None:
+        if optimize_mode not in ("minimize", "maximize"):
+            raise ConfigError(f"optimize_mode is {optimize_mode!r}, but must be minimize or maximize.")
         check_arguments(costs, budgets or {}, population_size, mutation, crossover, swapping)
-        self.costs, self.budgets = list(costs), dict(budgets or {})
-        self.distributions: dict[str, CategoricalDistribution] = {}
+        self.costs, self.budgets, self.population_size = list(costs), dict(budgets or {}), population_size
+        self.distributions: dict[str, Any] = {}  # Optuna's, all categorical
         self.running: dict[int, optuna.Trial] = {}  # by NNI's parameter id
         self.tried: set[str] = set()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -72,7 +76,8 @@ class NSGA2Tuner(Tuner):
             swapping_prob=swapping,
             seed=seed,
         )
-        self.study = optuna.create_study(directions=["minimize"] * (1 + len(self.costs)), sampler=sampler)
+        directions: list[Any] = [optimize_mode, *["minimize"] * len(self.costs)]
+        self.study = optuna.create_study(directions=directions, sampler=sampler)
 
     # ---- what NNI calls
 
@@ -83,7 +88,7 @@ class NSGA2Tuner(Tuner):
             ConfigError: for decisions that are no choices, or a space that differs from the one before.
         """
         try:
-            validate_search_space(search_space, ["choice"])
+            validate_search_space(search_space, ["choice"], raise_exception=True)
         except ValueError as error:
             raise ConfigError(f"NSGA2Tuner searches choices, as facenas nni-space writes them: {error}") from error
         found = {name: CategoricalDistribution(entry["_value"]) for name, entry in search_space.items()}
@@ -136,8 +141,7 @@ class NSGA2Tuner(Tuner):
             if key(parameters) in self.tried:
                 continue
             self.tried.add(key(parameters))
-            self.study.enqueue_trial(parameters)
-            self._tell(self.study.ask(self.distributions), value)
+            self._add_finished(parameters, value)
 
     # ---- what came out
 
@@ -149,16 +153,43 @@ class NSGA2Tuner(Tuner):
     # ----
 
     def _tell(self, trial: optuna.Trial, value: Any) -> None:
+        figures = self._figures(value)
+        if figures is None:
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
+        for name, excess in self._excess(figures).items():
+            trial.set_constraint(name, excess)
+        self.study.tell(trial, [figures[name] for name in ("default", *self.costs)])
+
+    def _add_finished(self, parameters: dict[str, Any], value: Any) -> None:
+        """A network with its result, in the generation that is being filled."""
+        figures = self._figures(value)
+        if figures is None:
+            return
+        done = len(self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
+        generation = {optuna.samplers.NSGAIISampler._get_generation_key(): done // self.population_size}
+        self.study.add_trial(
+            optuna.create_trial(
+                params=parameters,
+                distributions=self.distributions,
+                values=[figures[name] for name in ("default", *self.costs)],
+                system_attrs=generation,  # Optuna leaves trials without it out of every generation
+                constraints=self._excess(figures),
+            )
+        )
+
+    def _figures(self, value: Any) -> dict[str, float] | None:
+        """What a trial has reported; None if something is missing that is searched by."""
         figures = value if isinstance(value, dict) else {"default": value}
-        wanted = ["default", *self.costs]
-        for name in dict.fromkeys([*wanted, *self.budgets]):
+        for name in dict.fromkeys(["default", *self.costs, *self.budgets]):
             if not isinstance(figures.get(name), int | float) or not math.isfinite(figures[name]):
                 logger.error("A trial's result has no number %r, which is searched by: %s", name, figures)
-                self.study.tell(trial, state=TrialState.FAIL)
-                return
-        for name, most in self.budgets.items():
-            trial.set_constraint(name, figures[name] / most - 1)  # relative: budgets of other units count alike
-        self.study.tell(trial, [figures[name] for name in wanted])
+                return None
+        return figures
+
+    def _excess(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """By how much of each budget a network is above it, so that budgets of different units count alike."""
+        return {name: figures[name] / most - 1 for name, most in self.budgets.items()}
 
     def _check_parameters(self, parameters: Any) -> None:
         if not isinstance(parameters, dict) or set(parameters) != set(self.distributions):

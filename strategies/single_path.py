@@ -11,16 +11,17 @@ if __name__ == "__main__":  # before the heavy imports
 
     raise SystemExit(search_command("single_path"))
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import nni.nas.strategy
 import numpy as np
-import torch
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.oneshot.pytorch.sampling import RandomSamplingLightningModule
 from torch import Tensor
 
+from evaluators.sharing import check_strategy, mean_values
 from searchspaces.errors import ConfigError, DivergenceError
 
 from .paths import Accepts, SampledCell, accepted_choices, run_path
@@ -93,6 +94,10 @@ class SinglePathModule(RandomSamplingLightningModule):
         self._drawn.append(index)
         return dict(self.table[index][0])
 
+    def on_fit_start(self) -> None:
+        check_strategy(self.trainer)
+        super().on_fit_start()
+
     def resample(self) -> dict[str, Any]:
         choices = self.draw(self.trainer.current_epoch, self.trainer.fit_loop.batch_idx)
         run_path(self.model, choices)
@@ -103,13 +108,14 @@ class SinglePathModule(RandomSamplingLightningModule):
         step = getattr(self.training_module, "step", None)
         result = step(batch) if step else self.training_module.training_step(batch, batch_idx)
         values = result if isinstance(result, dict) else {"loss": result}
-        if not torch.isfinite(values["loss"]):
+        numbers = mean_values(values)
+        if not math.isfinite(numbers["loss"]):
             raise DivergenceError(
-                f"The loss is {values['loss'].item()} in epoch {self.trainer.current_epoch}, batch {batch_idx}. "
+                f"The loss is {numbers['loss']} in epoch {self.trainer.current_epoch}, batch {batch_idx}. "
                 "Lower the learning rate, or resume from the last checkpoint with another seed."
             )
-        for name, value in values.items():
-            self._sums.setdefault(f"train_{name}", []).append(float(value.detach()))
+        for name, value in numbers.items():
+            self._sums.setdefault(f"train_{name}", []).append(value)
         return values["loss"]
 
     def on_train_epoch_start(self) -> None:

@@ -1,0 +1,69 @@
+"""NNI's manager, the web server of an experiment, kept to this machine.
+
+NNI 3.0 lets it listen on all addresses of the machine, without a password: whoever reaches the port sees the
+experiment, and can start trials with commands of their own. There is no option against it. So `loopback.js` is loaded
+into the manager by Node's own ``--require``. Nothing of NNI is changed, and who starts NNI in other ways gets what NNI
+does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from searchspaces.errors import ConfigError
+
+PRELOAD = Path(__file__).with_name("loopback.js")
+LOOPBACK = "127.0.0.1"
+
+
+@contextmanager
+def manager_listens_on(host: str = LOOPBACK) -> Iterator[None]:
+    """Managers that are started inside the block listen on this address alone."""
+    changes = {"NODE_OPTIONS": node_options(os.environ.get("NODE_OPTIONS", "")), "FACENAS_NNI_HOST": host}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def node_options(given: str) -> str:
+    """Node's options with the preloaded script added, once.
+
+    >>> node_options("--trace-warnings").split()[:2]
+    ['--trace-warnings', '--require']
+    """
+    own = f"--require {json.dumps(str(PRELOAD))}"
+    return given if own in given else f"{given} {own}".strip()
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that something listens on.
+
+    Raises:
+        ConfigError: with a free one.
+    """
+    with closing(socket.socket()) as probe:
+        if probe.connect_ex((LOOPBACK, port)) != 0:
+            return
+    raise ConfigError(
+        f"Port {port} is in use, perhaps by another experiment (nnictl experiment list). "
+        f"Stop that one, or choose another port, such as {free_port()}."
+    )
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with closing(socket.socket()) as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])

@@ -207,7 +207,7 @@ class SharedBatches(DDPStrategy):
             torch.cuda.set_rng_state(state.cpu(), self.root_device)
 
     def process_dataloader(self, dataloader: object) -> object:
-        sampler = getattr(dataloader, "sampler", None)
+        sampler: Any = getattr(dataloader, "sampler", None)
         if hasattr(sampler, "share"):
             sampler.share(self.global_rank, self.world_size)
         return dataloader

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchspaces.errors import ConfigError
 
-from .options import SearchOptions, SinglePathOptions
+from .options import RandomSearchOptions, SearchOptions, SinglePathOptions
 
 if TYPE_CHECKING:
     from evaluators.task import Task
@@ -45,6 +45,7 @@ def check_space(options: SearchOptions) -> None:
 
         if not torch.cuda.is_available():
             raise ConfigError("accelerator is 'gpu', but torch finds none here. Use --accelerator auto or cpu.")
+    check_shares(options)
     if isinstance(options, SinglePathOptions):
         check_paths(options, space)
     parts = getattr(options, "partial_channels", 1)
@@ -54,6 +55,22 @@ def check_space(options: SearchOptions) -> None:
         raise ConfigError(
             f"partial_channels is {parts}, but must split the {channels} channels of a cell into parts of at least 2."
         )
+
+
+def check_shares(options: SearchOptions) -> None:
+    """Refuse several devices where they cannot share what is computed.
+
+    Raises:
+        ConfigError: saying why.
+    """
+    from evaluators.companions import check_devices
+
+    if options.devices > 1 and isinstance(options, RandomSearchOptions):
+        raise ConfigError(
+            f"devices is {options.devices}, but the candidates of this search are trained one after another, each by "
+            "one process. Leave --devices out."
+        )
+    check_devices(options.devices, options.accelerator, options.search_batch, options.train_batch)
 
 
 def check_strategy_fits(strategy: str, options: SearchOptions) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from searchspaces.errors import ConfigError, FacenasError
-from strategies.nni_manager import LOOPBACK, check_port, manager_listens_on
+from strategies.nni_manager import LOOPBACK, check_port, end_left_processes, manager_listens_on
 
 USAGE = """usage: facenas nnictl [--host ADDRESS] COMMAND ...
 
@@ -53,7 +53,9 @@ def main(argv: list[str]) -> int:
     if rest[0] == "create":
         check_config(Path(_option(rest, "--config", "-c") or ""))
     elif len(rest) > 1 and not rest[1].startswith("-"):
-        check_experiment(rest[1])
+        folder = check_experiment(rest[1])
+        if rest[0] == "resume" and (left := end_left_processes(folder)):
+            print(f"Ended {left} processes that the experiment had left running.")
     with manager_listens_on(host):
         code = _nnictl(rest)
     if code == 0 and rest[0] == "create" and "--foreground" not in rest and "-f" not in rest:
@@ -75,6 +77,11 @@ def check_config(file: Path) -> None:
         raise ConfigError(f"Cannot read the experiment {str(file)!r}: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{file} holds no experiment: it is no YAML object.")
+    code = file.parent / str(config.get("trialCodeDirectory", "."))
+    if not code.is_dir() or not any(code.iterdir()):
+        raise ConfigError(
+            f"{file} names the code folder {str(code)!r}, which is missing or empty: NNI would fail later."
+        )
     space = config.get("searchSpaceFile")
     if space is not None and not (file.parent / str(space)).is_file():
         raise ConfigError(
@@ -83,8 +90,8 @@ def check_config(file: Path) -> None:
         )
 
 
-def check_experiment(identity: str) -> None:
-    """Refuse an experiment that NNI does not know, that still runs, or whose folder is gone or damaged.
+def check_experiment(identity: str) -> Path:
+    """The folder of an experiment that NNI knows and can read.
 
     Raises:
         ConfigError: saying which.
@@ -107,6 +114,7 @@ def check_experiment(identity: str) -> None:
         raise ConfigError(
             f"The experiment {identity!r} cannot go on: {base} is damaged, or of another version of NNI ({error})."
         ) from error
+    return folder
 
 
 def check_running(port: int) -> None:

@@ -11,7 +11,7 @@ from searchspaces.errors import ConfigError
 # not part of what a run is: how this call treats the folder
 CALL_ONLY = ("resume", "overwrite", "plan")
 # what a resumed run may do differently
-MAY_CHANGE = ("out", "accelerator", "threads", "workers")
+MAY_CHANGE = ("out", "accelerator", "devices", "threads", "workers")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class SearchOptions:
         baseline: also run random search with the same budget, shown beside the result; for a sampled training of pta
             MobileNetV2, trained alone.
         accelerator: where to compute.
+        devices: GPUs, or processes on a CPU, that share every batch of a one-shot search and of the training of its
+            result; the result is that of one, up to rounding.
         threads: CPU threads; all cores by default.
         workers: processes that read pictures; by default none, or several where each picture is a file to decode.
         space_options: options of the space during the search.
@@ -88,6 +90,7 @@ class SearchOptions:
     plan: bool = False
     baseline: bool = True
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
     threads: int | None = None
     workers: int | None = None
     space_options: dict[str, Any] = field(default_factory=dict)
@@ -300,7 +303,7 @@ def to_dict(options: SearchOptions) -> dict[str, Any]:
 def from_run(given: SearchOptions, saved: dict[str, Any]) -> SearchOptions:
     """The options of a run that is resumed, which an option of this call may repeat but not change.
 
-    Where the run computes may change: ``accelerator`` and ``threads`` are taken from this call.
+    Where the run computes may change: ``accelerator``, ``devices`` and ``threads`` are taken from this call.
 
     Raises:
         ConfigError: naming an option that differs.

@@ -252,14 +252,18 @@ class Stages:
         """The result's weights and error rates; ``weights.safetensors``, ``training.csv``, ``metrics.json``."""
         if (self.folder / "metrics.json").exists():
             return
-        from evaluators.train import train_architecture
+        from evaluators.companions import companions
+        from evaluators.train import share_training, train_architecture
 
         from .searches import train_schedule
 
         options, schedule = self.options, train_schedule(self.options)
+        trainer_options: dict[str, Any] = {"accelerator": options.accelerator, "devices": options.devices}
+        shared = (schedule, self.folder, options.seed, options.resume, trainer_options)
         with (
             self.reporter.timed(self.seconds, "train"),
             self.reporter.epochs("train", schedule.epochs) as show,
+            companions(options.devices, share_training, architecture, to_dict(options), *shared),
         ):
             metrics = train_architecture(
                 architecture,
@@ -269,7 +273,7 @@ class Stages:
                 options.seed,
                 resume=options.resume,
                 on_epoch=show,
-                accelerator=options.accelerator,
+                **trainer_options,
             )
         self._write_provenance()
         self.reporter.line("test", task.headline(metrics))

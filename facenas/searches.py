@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import RawFormatModelSpace
 
 from evaluators.checkpoint import go_on_after, latest_checkpoint
+from evaluators.companions import companions
 from evaluators.configurations import recalibrated
 from evaluators.datasets.base import Split
 from evaluators.task import Task, WeightSchedule
@@ -64,10 +66,18 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
     """Run a differentiable strategy, from its last checkpoint if the folder has one."""
     torch.manual_seed(options.seed)
     strategy, schedule = build_one_shot(options), search_schedule(options)
-    with reporter.epochs("search", schedule.epochs) as show:
+    with (
+        reporter.epochs("search", schedule.epochs) as show,
+        companions(options.devices, share_one_shot, options, folder),
+    ):
         log = SearchLog(folder, options.seed, trained_macs(options), show)
         evaluator = task.search_evaluator(
-            schedule, options.seed, callbacks=[log], enable_checkpointing=True, accelerator=options.accelerator
+            schedule,
+            options.seed,
+            callbacks=[log],
+            enable_checkpointing=True,
+            accelerator=options.accelerator,
+            devices=options.devices,
         )
         space = RawFormatModelSpace.from_model(build_space(options.space, **options.space_options), evaluator)
         strategy.initialize(space, SequentialExecutionEngine())
@@ -91,6 +101,15 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
     if isinstance(strategy, GumbelSinglePath):
         found_by["sampled"] = strategy.sampled
     return Found(result["choices"], found_by, guard_verdict(module.history, result), spent)
+
+
+def share_one_shot(options: SearchOptions, folder: Path) -> Callable[[], Any]:
+    """What a companion of `one_shot` does, see `companions`."""
+    from searchspaces.console import Reporter
+
+    from .pipeline import build_task
+
+    return partial(one_shot, options, build_task(options), folder, Reporter(quiet=True))
 
 
 def go_on(strategy: Any, checkpoint: Path) -> None:
@@ -203,11 +222,20 @@ def train_paths(
     table = supernet.sampling_table(options.sampling) if options.sampling else None
     strategy = SinglePath(table, uniform=options.uniform, seed=options.seed, accepts=accepts)
     names = path_names(supernet, options)
-    with reporter.epochs("search", schedule.epochs) as show:
+    trainer_options: dict[str, Any] = {"accelerator": options.accelerator, "devices": options.devices}
+    with (
+        reporter.epochs("search", schedule.epochs) as show,
+        companions(options.devices, share_paths, options, folder, halves is not None, accepts is not None),
+    ):
         log = PathLog(folder, options.seed, validate, names, show)
-        trainer_options = {"accelerator": options.accelerator, "gradient_clip_val": schedule.gradient_clip}
         evaluator = task.search_evaluator(
-            schedule, options.seed, halves, callbacks=[log], enable_checkpointing=True, **trainer_options
+            schedule,
+            options.seed,
+            halves,
+            callbacks=[log],
+            enable_checkpointing=True,
+            gradient_clip_val=schedule.gradient_clip,
+            **trainer_options,
         )
         strategy.initialize(RawFormatModelSpace.from_model(supernet, evaluator), SequentialExecutionEngine())
         task.prepare(strategy.supernet)
@@ -217,6 +245,24 @@ def train_paths(
         strategy.run()
     load_weights(strategy.supernet.cpu(), log.best_weights)
     return strategy
+
+
+def share_paths(options: SinglePathOptions, folder: Path, whole: bool, within: bool) -> Callable[[], Any]:
+    """What a companion of `train_paths` does, see `companions`.
+
+    Args:
+        whole: train with the whole training split.
+        within: draw paths within the budget.
+    """
+    from searchspaces.console import Reporter
+
+    from .pipeline import build_task
+
+    task = build_task(options)
+    halves = (task.data.splits["train"], task.data.splits["val"]) if whole else None
+    budget = build_budget(options) if within else None
+    accepts = budget.keeps if budget else None
+    return partial(train_paths, options, task, folder, Reporter(quiet=True), halves, None, accepts)
 
 
 def path_names(space: Any, options: SinglePathOptions) -> list[str]:

@@ -22,7 +22,7 @@ import nni.nas.experiment
 import numpy as np
 from nni.nas.evaluator import Evaluator
 from nni.nas.evaluator.pytorch import Lightning, Trainer
-from nni.nas.execution.event import ModelEventType, TrainingEndEvent
+from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
 from nni.nas.experiment.config import NasExperimentConfig
 from nni.nas.space import ModelStatus
 from nni.nas.strategy import GridSearch
@@ -88,6 +88,7 @@ class NasExperiment(nni.nas.experiment.NasExperiment):
         super().__init__(model_space, evaluator, strategy, config, id)
         self.host, self.one_shot = host, one_shot
         self.results: list[dict[str, Any]] = []
+        self._metrics: dict[Any, Any] = {}
         self._listening = self._restored = False
 
     # ---- state
@@ -102,6 +103,7 @@ class NasExperiment(nni.nas.experiment.NasExperiment):
             return  # it failed before its state was read: do not write an empty one in its place
         if self._engine is not None and not self._listening:
             self._listening = True
+            self._engine.register_model_event_callback(ModelEventType.FinalMetric, self._candidate_judged)
             self._engine.register_model_event_callback(ModelEventType.TrainingEnd, self._candidate_ended)
         with state_as_json():
             super().save_checkpoint()
@@ -128,11 +130,14 @@ class NasExperiment(nni.nas.experiment.NasExperiment):
             self._resume_one_shot()
         self._restored = True
 
+    def _candidate_judged(self, event: FinalMetricEvent) -> None:
+        self._metrics[event.model] = event.metric  # whole; NNI keeps its ``default`` alone with the candidate
+
     def _candidate_ended(self, event: TrainingEndEvent) -> None:
         if not self.one_shot:
             model: Any = event.model
             status = "trained" if event.status == ModelStatus.Trained else "failed"
-            metric = model.metrics.final if status == "trained" else None
+            metric = self._metrics.pop(model, None) if status == "trained" else None
             self.results.append({"choices": dict(model.sample or {}), "status": status, "metric": metric})
             write_json(self._results_file, self.results)
         self.save_checkpoint()

@@ -12,13 +12,16 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from searchspaces.errors import ConfigError
 
 PRELOAD = Path(__file__).with_name("loopback.js")
 LOOPBACK = "127.0.0.1"
+PATIENCE = 10.0  # seconds that a process gets to end itself
 
 
 @contextmanager
@@ -60,6 +63,37 @@ def check_port(port: int) -> None:
         f"Port {port} is in use, perhaps by another experiment (nnictl experiment list). "
         f"Stop that one, or choose another port, such as {free_port()}."
     )
+
+
+def end_left_processes(folder: Path) -> int:
+    """End what a manager has left running that was killed: its tuner and its trials; how many there were.
+
+    NNI starts them anew when it resumes the experiment. A tuner that is left would take the new manager's commands from
+    the new tuner, and a trial that is left would write into the folder of the one that is started in its place.
+
+    Args:
+        folder: of the experiment.
+    """
+    left = [process for process in psutil.process_iter() if _belongs_to(process, folder)]
+    for process in left:
+        with suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(left, timeout=PATIENCE)
+    for process in alive:
+        with suppress(psutil.Error):
+            process.kill()
+    return len(left)
+
+
+def _belongs_to(process: psutil.Process, folder: Path) -> bool:
+    try:
+        environment = process.environ()
+    except (psutil.Error, OSError):
+        return False
+    if process.pid == os.getpid():
+        return False
+    trial = environment.get("NNI_OUTPUT_DIR", "")
+    return environment.get("NNI_LOG_DIRECTORY") == str(folder / "log") or Path(trial).is_relative_to(folder)
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from searchspaces.errors import ConfigError
 
 ATTEMPTS = 1000  # to find a network that has not been tried, before every network is counted as tried
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nni.tuner.nsga2")  # NNI writes what its own loggers say to dispatcher.log
 
 
 class NSGA2Tuner(Tuner):
@@ -124,6 +124,8 @@ class NSGA2Tuner(Tuner):
         """A trial that has ended without a result has failed; its network is not tried again."""
         trial = self.running.pop(parameter_id, None)
         if trial is not None:
+            if success:
+                logger.error("A trial ended without a result: %s", trial.params)
             self.study.tell(trial, state=TrialState.FAIL)
 
     def import_data(self, data: list[dict[str, Any]]) -> None:

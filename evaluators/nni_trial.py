@@ -37,7 +37,7 @@ class OwnParameterChannel(TrialCommandChannelV3):
         Raises:
             FacenasError: if the experiment does not answer, or knows no parameters of this trial.
         """
-        address = f"{manager_url()}/api/v1/nni/trial-jobs/{nni.get_trial_id()}"
+        address = f"{manager_url()}/api/v1/nni/trial-jobs/{trial_name()}"
         deadline, problem = time.monotonic() + PATIENCE, "it has no parameters"
         while time.monotonic() < deadline:
             try:
@@ -89,7 +89,7 @@ class Trial:
 
     def send(self, kind: Literal["PERIODICAL", "FINAL"], sequence: int, metric: dict[str, float]) -> None:
         """A metric, which NNI enters under this trial's parameters."""
-        self.channel.send_metric(kind, self.record["parameter_id"], nni.get_trial_id(), sequence, metric)
+        self.channel.send_metric(kind, self.record["parameter_id"], trial_name(), sequence, metric)
 
 
 @cache
@@ -112,6 +112,11 @@ def next_parameters() -> dict[str, Any]:
     if not isinstance(parameters, dict):
         raise ConfigError(f"The trial's parameters are {parameters!r}, not names with values.")
     return dict(parameters)
+
+
+def trial_name() -> str:
+    """What NNI calls this trial."""
+    return str(nni.get_trial_id())
 
 
 def output_folder() -> Path:

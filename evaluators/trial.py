@@ -82,13 +82,13 @@ class CandidateTrial:
             ``default``, ``val_`` and each of the task's figures, ``macs`` (one forward pass), ``macs_spent`` (all).
         """
         train, val = self.task.search_halves(self.seed)[0], self.task.selection_split(self.seed)
-        with torch.random.fork_rng(devices=[]):
+        macs = count(network, (3, self.task.image_size, self.task.image_size))
+        watch = [EpochFigures(self.task, val, on_epoch)] if on_epoch else None
+        with torch.random.fork_rng(devices=[]):  # for the training too: dropout draws from it
             torch.manual_seed(seed)
             reset_parameters(network)
             self.task.prepare(network)
-        macs = count(network, (3, self.task.image_size, self.task.image_size))
-        watch = [EpochFigures(self.task, val, on_epoch)] if on_epoch else None
-        fit(network, self.task, self.schedule, train, seed, callbacks=watch, accelerator=self.accelerator)
+            fit(network, self.task, self.schedule, train, seed, callbacks=watch, accelerator=self.accelerator)
         figures = self.task.validation(network, val)
         sampler: Any = self.task.loader(train, self.schedule.batch_size, seed).sampler
         trained = self.schedule.epochs * len(sampler) * sampler.batch_size
@@ -116,7 +116,9 @@ class EpochFigures(pl.Callback):
         self.task, self.split, self.show = task, split, show
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.show(self.task.validation(pl_module.model, self.split))
+        with torch.random.fork_rng(devices=[]):  # a loader draws too: the training goes on as if nobody had looked
+            figures = self.task.validation(pl_module.model, self.split)
+        self.show(figures)
 
 
 def candidate_key(choices: Mapping[str, Any]) -> str:

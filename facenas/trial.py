@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from evaluators.nni_trial import next_parameters, output_folder, report_epoch, report_result
+from evaluators.nni_trial import next_parameters, output_folder, report_epoch, report_result, trial_name
 from searchspaces.cli import parse_values
 from searchspaces.console import Reporter
 from searchspaces.errors import ConfigError, UnknownNameError, nearest_name
@@ -17,7 +17,6 @@ from searchspaces.files import read_json
 
 from .options import CALL_ONLY, OPTIONS, SearchOptions
 
-FOLDER = "run"  # of the search, in the trial's own folder
 FIXED = ("out", *CALL_ONLY)  # what a trial's parameters cannot say
 
 
@@ -48,7 +47,8 @@ def run_trial(strategy: str, options: SearchOptions) -> int:
     from .pipeline import run_search
 
     options = with_parameters(strategy, options, next_parameters())
-    folder = Path(options.out) if options.out else output_folder() / FOLDER
+    name = f"{options.space.rpartition(':')[2]}-{strategy}-{options.seed}-{trial_name()}"
+    folder = Path(options.out) if options.out else output_folder() / name
     # without a baseline of its own: the experiment's trials are there to be compared
     options = replace(options, out=str(folder), resume=(folder / "config.yaml").is_file(), baseline=False)
     code = run_search(strategy, options, TrialReporter())

@@ -17,7 +17,7 @@ def report(runs: list[Path], out: Path | None = None) -> None:
     """Write one web page about finished runs, and its figures as PNG files beside it.
 
     Args:
-        runs: run folders, as a search wrote them.
+        runs: run folders, as a search wrote them; or an experiment of NNI, for all searches that were its trials.
         out: the page; for a single run RUN/report.html by default.
 
     Raises:
@@ -25,9 +25,24 @@ def report(runs: list[Path], out: Path | None = None) -> None:
     """
     from .page import write_report
 
+    runs = [run for given in runs for run in trials_of(given)]
     if out is None and len(runs) > 1:
         raise ConfigError("Several runs go into one page: name it with --out PAGE.html.")
     print(write_report(runs, out or runs[0] / "report.html"))
+
+
+def trials_of(folder: Path) -> list[Path]:
+    """The run folders of the trials of an experiment, by their start; the folder itself if it is none.
+
+    Raises:
+        ConfigError: if none of its trials has begun a search.
+    """
+    if not (folder / "environments").is_dir():
+        return [folder]
+    found = [config.parent for config in folder.glob("environments/*/trials/*/*/config.yaml")]
+    if not found:
+        raise ConfigError(f"No trial of the experiment {folder} has left a run folder.")
+    return sorted(found, key=lambda run: (run.stat().st_ctime, run.name))
 
 
 def papers(

@@ -49,17 +49,36 @@ def run_command(function: Callable[..., Any], argv: Sequence[str] | None = None,
     return result if isinstance(result, int) else 0
 
 
+def parse_command(function: Callable[..., Any], argv: Sequence[str]) -> dict[str, Any]:
+    """The values that a command line gives a command's function, or an options dataclass; nothing is run.
+
+    Raises:
+        ConfigError: as the command itself would.
+    """
+    if dataclasses.is_dataclass(function):
+        function = _taking(function)
+    parser, _ = _build_parser(function, None)
+    values = parser.instantiate(parser.parse_args(list(argv))).as_dict()
+    values.pop("config", None)
+    return dict(values)
+
+
+def _taking(options_class: Any) -> Callable[..., Any]:
+    """A function whose only parameter is an options dataclass."""
+
+    def options(options: Any) -> None: ...
+
+    options.__annotations__["options"] = options_class
+    return options
+
+
 def parse_values(options_class: type, values: dict[str, Any]) -> Any:
     """An instance of an options dataclass from the content of a config file, checked as a command line is.
 
     Raises:
         ConfigError: naming the option that is unknown or of the wrong type.
     """
-
-    def options(options: Any) -> None: ...
-
-    options.__annotations__["options"] = options_class
-    parser, _ = _build_parser(options, None)
+    parser, _ = _build_parser(_taking(options_class), None)
     checked = parser.instantiate(parser.parse_object(values)).as_dict()
     checked.pop("config", None)
     return options_class(**checked)

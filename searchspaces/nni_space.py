@@ -36,7 +36,7 @@ def to_search_space(space: ModelSpace) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: for a decision that NNI's search spaces cannot express, or that has too many values.
     """
-    return {label: _entry(label, mutable) for label, mutable in space.simplify().items()}
+    return {str(label): _entry(label, mutable) for label, mutable in space.simplify().items()}
 
 
 def to_choices(space: ModelSpace, parameters: Mapping[str, Any]) -> dict[str, Any]:

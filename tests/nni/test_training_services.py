@@ -120,5 +120,6 @@ def test_trials_run_on_two_hosts_and_get_their_own_parameters(experiments, hosts
     )
     found = experiments.wait(port, seconds=180)
     assert [trial["result"] and trial["result"]["x"] for trial in found] == [0, 1, None, None, 4, 5, 6, 7]
+    experiments.facenas("nnictl", "stop", experiments.identity(port))  # a killed manager would leave keepers there
     for _, home in machines:
         assert list(home.glob("nni-experiments/*/environments/*/trials/*")), "each host ran some"

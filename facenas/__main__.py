@@ -23,7 +23,20 @@ commands:
   report            write one page about finished runs (python -m reports)
   papers            print a paper's table beside ours (python -m reports papers)
 
-facenas COMMAND --help tells a command's options.
+experiments of NNI (docs/nni.md):
+  nnictl            NNI's own command, with the web portal on this machine alone
+  nni-space         write a search space for an experiment
+
+this installation:
+  doctor            what of this machine can be used, and how to mend what cannot
+  completion        completion of commands and options for bash, zsh or tcsh
+
+the usual way:
+  facenas search darts --space autofas --out runs/a      # search, train, measure, report: minutes on two CPU cores
+  facenas profile runs/a                                 # what the network costs
+  facenas report runs/a runs/b --out both.html           # compare
+
+facenas COMMAND --help tells a command's options, facenas search STRATEGY --help those of a search.
 """
 
 
@@ -42,6 +55,9 @@ COMMANDS = {
     "deploy": ("hardware.deploy", "main"),
     "report": ("reports.__main__", "report"),
     "papers": ("reports.__main__", "papers"),
+    "nni-space": ("facenas.nni_space", "main"),
+    "doctor": ("facenas.doctor", "main"),
+    "completion": ("facenas.completion", "main"),
 }
 
 

@@ -55,12 +55,20 @@ def parse_command(function: Callable[..., Any], argv: Sequence[str]) -> dict[str
     Raises:
         ConfigError: as the command itself would.
     """
-    if dataclasses.is_dataclass(function):
-        function = _taking(function)
-    parser, _ = _build_parser(function, None)
+    parser = _parser_of(function)
     values = parser.instantiate(parser.parse_args(list(argv))).as_dict()
     values.pop("config", None)
     return dict(values)
+
+
+def options_of(function: Callable[..., Any]) -> list[Any]:
+    """What a command's function or an options dataclass takes, as argparse's actions; without help and --config."""
+    skipped = ("help", "config", "print_config")
+    return [action for action in _parser_of(function)._actions if action.dest not in skipped]
+
+
+def _parser_of(function: Callable[..., Any]) -> Any:
+    return _build_parser(_taking(function) if dataclasses.is_dataclass(function) else function, None)[0]
 
 
 def _taking(options_class: Any) -> Callable[..., Any]:
@@ -78,7 +86,7 @@ def parse_values(options_class: type, values: dict[str, Any]) -> Any:
     Raises:
         ConfigError: naming the option that is unknown or of the wrong type.
     """
-    parser, _ = _build_parser(_taking(options_class), None)
+    parser = _parser_of(options_class)
     checked = parser.instantiate(parser.parse_object(values)).as_dict()
     checked.pop("config", None)
     return options_class(**checked)

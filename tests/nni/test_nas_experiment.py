@@ -25,6 +25,7 @@ from strategies import Evolution, RandomSearch
 from strategies.nni_compat import TPE, NasExperiment, TunerStrategy, decode, encode
 from strategies.nsga2 import NSGA2Tuner
 
+from ..evaluators.test_training import write_folder
 from ..small_spaces import SMALL
 
 warnings.filterwarnings("ignore", category=UserWarning, module="nni")
@@ -237,3 +238,56 @@ def test_a_raw_grid_is_refused_before_it_fails():
     with pytest.raises(ConfigError, match="simplified"):
         config = NasExperimentConfig("sequential", "raw", "local")
         NasExperiment(build_space("pta"), FunctionalEvaluator(parameters_of), GridSearch(), config)
+
+
+ONE_SHOT = """
+    import json, os, sys, signal, warnings
+    warnings.simplefilter("ignore")
+    import pytorch_lightning as pl
+    import torch
+    torch.set_num_threads(1)
+    from evaluators.task import WeightSchedule
+    from evaluators.tasks import build_task
+    from searchspaces import build_space
+    from strategies import DARTS, CollapseGuard
+    from strategies.nni_compat import NasExperiment
+
+    class Dies(pl.Callback):
+        def on_train_batch_start(self, trainer, module, batch, number):
+            if trainer.current_epoch == dies_at and number == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    pictures, dies_at = sys.argv[1], int(sys.argv[2])
+    torch.manual_seed(0)
+    space = build_space("autofas", channels=4, layout="RN", image_size=20)
+    settings = {"data": "folder", "data_root": pictures, "supervision": "pixel", "augmentation": "crop"}
+    task = build_task(space, settings, progress=False)
+    evaluator = task.search_evaluator(WeightSchedule(4, 3), 0, callbacks=[Dies()], accelerator="cpu")
+    strategy = DARTS(guard=CollapseGuard("off"))
+    experiment = NasExperiment(space, evaluator, strategy, id="one")
+    experiment.config.experiment_working_directory = os.environ["HOME"]
+    experiment.run_or_resume()
+    (choices,) = experiment.export_top_models(formatter="dict")
+    alphas = [p.tolist() for p in strategy.oneshot_module.arch_parameters()]
+    weights = sum(p.detach().double().sum().item() for p in strategy.supernet.parameters())
+    experiment.stop()
+    print(json.dumps([choices, alphas, weights, len(strategy.oneshot_module.history)]))
+"""
+
+
+def test_a_one_shot_search_in_python_that_was_killed_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+    pictures = write_folder(tmp_path / "pictures")
+
+    def run(home, dies_at):
+        (tmp_path / home).mkdir(exist_ok=True)
+        monkeypatch.setenv("HOME", str(tmp_path / home))
+        command = [sys.executable, "-c", textwrap.dedent(ONE_SHOT), str(pictures), str(dies_at)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    whole = run("whole", -1)
+    assert whole.returncode == 0, whole.stderr[-2000:]
+    assert run("parts", 2).returncode == -9
+    resumed = run("parts", -1)
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    expected, found = (json.loads(done.stdout.splitlines()[-1]) for done in (whole, resumed))
+    assert found == expected and found[-1] == 4

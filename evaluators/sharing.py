@@ -15,6 +15,8 @@ that a sampled path does not use; its SyncBatchNorm knows neither CPUs nor secon
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -193,6 +195,7 @@ class SharedBatches(DDPStrategy):
     def configure_ddp(self) -> None:
         """In place of torch's wrapper: all processes begin with the first one's weights and random generator."""
         assert self.model is not None
+        self._on_termination = signal.getsignal(signal.SIGTERM)
         with torch.no_grad():
             for tensor in (*self.model.parameters(), *self.model.buffers()):
                 first = tensor.contiguous()
@@ -205,6 +208,12 @@ class SharedBatches(DDPStrategy):
             state = torch.cuda.get_rng_state(self.root_device).to(self.root_device)
             dist.broadcast(state, 0)
             torch.cuda.set_rng_state(state.cpu(), self.root_device)
+
+    def on_train_start(self) -> None:
+        """Lightning's own handler of SIGTERM sends a message to all processes, amidst whatever they are sending."""
+        super().on_train_start()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_termination)
 
     def process_dataloader(self, dataloader: object) -> object:
         sampler: Any = getattr(dataloader, "sampler", None)

@@ -12,7 +12,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,28 @@ def train_architecture(
         write_json(folder / "teacher.json", teacher_record(task))
     write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def share_training(
+    architecture: Architecture,
+    options: Mapping[str, Any],
+    schedule: WeightSchedule,
+    folder: Path,
+    seed: int,
+    resume: bool,
+    trainer_options: Mapping[str, Any],
+) -> Callable[[], Any]:
+    """What a companion of `train_architecture` does (see `companions`).
+
+    Args:
+        options: of the task, see `tasks.build_task`.
+    """
+    from .tasks import build_task
+
+    task = build_task(architecture.model_space(), options, progress=False, student=architecture)
+    return partial(
+        train_architecture, architecture, task, schedule, folder, seed, resume=resume, verify=False, **trainer_options
+    )
 
 
 def teacher_record(task: Task) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def main(
     learning_rate: float | None = None,
     space_options: dict[str, Any] | None = None,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    devices: int = 1,
     resume: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -49,12 +50,14 @@ def main(
         learning_rate: at the start of the cosine; from the recipe by default.
         space_options: options of the space that differ from the file's, for example '{"channels": 48}'.
         accelerator: where to compute.
+        devices: GPUs, or processes on a CPU, that share every batch.
         resume: go on with the training in the folder.
         overwrite: replace the run in the folder.
     """
     from searchspaces import Architecture
     from searchspaces.errors import ConfigError
 
+    from .companions import check_devices
     from .recipes import find_recipe
     from .task import WeightSchedule
 
@@ -75,6 +78,7 @@ def main(
     )
     if schedule.epochs < 1 or schedule.batch_size < 1 or schedule.learning_rate <= 0:
         raise ConfigError("epochs and batch must be at least 1, and learning_rate above 0.")
+    check_devices(devices, accelerator, schedule.batch_size)
     options = {
         "space": network.space,
         "data": defaults.data,
@@ -94,7 +98,8 @@ def main(
         "architecture": architecture,
     }
     folder = Path(out or f"runs/train-{network.space.rpartition(':')[2]}-{seed}")
-    _train(network, schedule, options, folder, accelerator, resume=resume, overwrite=overwrite)
+    trainer_options = {"accelerator": accelerator, "devices": devices}
+    _train(network, schedule, options, folder, trainer_options, resume=resume, overwrite=overwrite)
 
 
 def _run_options(architecture: Path) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def _train(
     schedule: Any,
     options: dict[str, Any],
     folder: Path,
-    accelerator: str,
+    trainer_options: dict[str, Any],
     *,
     resume: bool,
     overwrite: bool,
@@ -121,8 +126,9 @@ def _train(
     from searchspaces.files import write_json
     from searchspaces.folder import open_run, read_config, write_config
 
+    from .companions import companions
     from .tasks import build_task
-    from .train import train_architecture
+    from .train import share_training, train_architecture
 
     def make_task() -> Any:
         return build_task(network.model_space(), options, student=network)
@@ -140,17 +146,21 @@ def _train(
             write_config(folder, options)
             network.save(folder / "architecture.json")
         write_json(folder / "data.json", task.data.card)
-        reporter = Reporter()
-        with reporter.epochs("train", schedule.epochs) as show:
+        reporter, seed = Reporter(), options["seed"]
+        shared = (network, options, schedule, folder, seed, resume, trainer_options)
+        with (
+            reporter.epochs("train", schedule.epochs) as show,
+            companions(trainer_options["devices"], share_training, *shared),
+        ):
             metrics = train_architecture(
                 network,
                 task,
                 schedule,
                 folder,
-                options["seed"],
+                seed,
                 resume=resume,
                 on_epoch=show,
-                accelerator=accelerator,
+                **trainer_options,
             )
     for name, metric in metrics.items():
         if metric["low"] is not None and metric["high"] is not None and metric["value"] is not None:

@@ -16,7 +16,9 @@ import torch
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import RawFormatModelSpace
 
-from evaluators.sharing import SharedBatches
+from evaluators.detection_losses import shot_loss
+from evaluators.distillation_losses import head_aware_loss
+from evaluators.sharing import SharedBatches, mean_values, own_rows, shared_step, whole
 from evaluators.task import WeightSchedule
 from evaluators.tasks import build_task
 from evaluators.train import TrainingLog, fit
@@ -32,9 +34,9 @@ AUTOFAS = {"channels": 4, "layout": "RN", "image_size": 20}
 FEW_NODES = {**AUTOFAS, "nodes": 2}
 NARROW = {"width": 0.1, "image_size": 32}
 SCHEDULE = WeightSchedule(epochs=2, batch_size=4, learning_rate=0.05)
+SHORT = WeightSchedule(epochs=1, batch_size=4, learning_rate=0.05)
 ADAM = WeightSchedule(epochs=2, batch_size=4, learning_rate=0.01, optimizer="adam", warmup_steps=3)
-# with small steps, since a narrow PTA amplifies the rounding of a large one beyond all comparison
-SLOW = WeightSchedule(epochs=2, batch_size=4, learning_rate=1e-4)
+SLOW = WeightSchedule(epochs=1, batch_size=4, learning_rate=1e-4)  # a narrow PTA amplifies the rounding of its steps
 # what is taken away, to see that it matters
 BROKEN = {
     "architecture": lambda: patch("strategies.bilevel.average", lambda tensors: None),
@@ -44,7 +46,7 @@ BROKEN = {
 }
 SEARCHES = {
     "first": ("autofas", FEW_NODES, SCHEDULE, lambda: DARTS(guard=OFF)),
-    "second": ("autofas", FEW_NODES, SCHEDULE, lambda: DARTS(order="second", guard=OFF)),
+    "second": ("autofas", FEW_NODES, SHORT, lambda: DARTS(order="second", guard=OFF)),
     "warm-up": ("autofas", FEW_NODES, SCHEDULE, lambda: DARTS(warmup_epochs=1, guard=OFF)),
     "gumbel": ("autofas", FEW_NODES, SCHEDULE, lambda: GumbelSinglePath(sampled="both", guard=OFF)),
     "paths": ("autofas", FEW_NODES, SCHEDULE, lambda: SinglePath(seed=1)),
@@ -91,6 +93,38 @@ def train(data, options, folder, schedule=SCHEDULE):
     return {"state": network.state_dict(), "statistics": [], "choices": ""}
 
 
+def losses(rank, devices):
+    """Losses that are no means over pictures, and their gradients by a batch of which each process has its rows."""
+    random = torch.Generator().manual_seed(0)
+    logits, offsets, student, teacher = (
+        torch.randn(shape, generator=random, dtype=torch.float64) for shape in ((4, 6, 2), (4, 6, 4), (4, 5), (4, 7))
+    )
+    corners = 10.0 * torch.arange(6)[:, None]
+    anchors = torch.cat([corners, corners, corners + 10, corners + 10], dim=1)
+    faces = [anchors[:number] + 1 for number in (0, 1, 4, 2)]  # no positive anchor, and several
+    ignored = [torch.zeros(len(own), dtype=torch.bool) for own in faces]
+    rows = own_rows(4, rank, devices)
+
+    def detection(logits, offsets):
+        options = {"margin": 0.35, "regression_weight": 1.0}
+        return shot_loss(logits, offsets, anchors, faces[rows], ignored[rows], **options)["loss"]
+
+    def imitation(student, teacher):
+        return head_aware_loss(whole(student), whole(teacher), "gram_mean")
+
+    found = {}
+    for name, loss, inputs in (
+        ("detection", detection, (logits, offsets)),
+        ("imitation", imitation, (student, teacher)),
+    ):
+        own = [values[rows].clone().requires_grad_() for values in inputs]
+        with shared_step(rank, devices):
+            value = loss(*own)
+            found[name] = torch.tensor(mean_values({"loss": value})["loss"])
+            found[f"{name} gradient"] = whole(torch.autograd.grad(value, own[0])[0]) / devices
+    return {"state": found, "statistics": [], "choices": ""}
+
+
 def make_task(data, network):
     supervision = "cross_entropy" if isinstance(network, Pta) else "pixel"
     return build_task(network, {"data": "folder", "data_root": data, "supervision": supervision}, progress=False)
@@ -116,6 +150,7 @@ def main(devices, data, out, *broken):
         run(name, search, name, data, options, out / "first" if name == "first" else None)
     run("trained", train, data, options, out / "trained")
     run("adam", train, data, options, out / "adam", ADAM)
+    run("losses", losses, rank, devices)
     for part in BROKEN if devices > 1 else ():
         run(f"without {part}", search, "dropout" if part == "dropout" else "first", data, options, without=(part,))
     torch.save(found, out / f"{devices}-{rank}.pt")

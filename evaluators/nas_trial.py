@@ -14,11 +14,11 @@ if __name__ == "__main__":
 
     from nni.runtime.trial_command_channel import set_default_trial_command_channel
 
-    from evaluators.nni_trial import OwnParameterChannel
-    from searchspaces.nni_space import CHANNEL
+    from evaluators.nni_trial import CHANNEL, OwnParameterChannel
 
     warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"nni\.nas\.nn\.pytorch\.layers")
-    set_default_trial_command_channel(OwnParameterChannel(os.environ[CHANNEL]))
+    if CHANNEL in os.environ:
+        set_default_trial_command_channel(OwnParameterChannel(os.environ[CHANNEL]))
     module = sys.argv[2]  # after -m
     sys.argv = [module, *sys.argv[3:]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -14,11 +14,12 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import nni
+from nni.runtime.trial_command_channel import get_default_trial_command_channel
 from nni.runtime.trial_command_channel.v3 import TrialCommandChannelV3
 
 from searchspaces.errors import ConfigError, FacenasError
-from searchspaces.nni_space import CHANNEL
 
+CHANNEL = "NNI_TRIAL_COMMAND_CHANNEL"  # where NNI says how to reach it, but for services that pass files
 PATIENCE = 60.0  # seconds that a trial waits for its record
 PAUSE = 0.2  # seconds between two questions
 
@@ -83,8 +84,12 @@ class Trial:
     """
 
     def __init__(self) -> None:
-        self.channel = OwnParameterChannel(os.environ[CHANNEL])
+        url = os.environ.get(CHANNEL)
+        # without an address, as on Kubernetes, each trial has a file of its parameters, which NNI reads
+        self.channel = OwnParameterChannel(url) if url else get_default_trial_command_channel()
         self.record = self.channel.receive_parameter()
+        if not isinstance(self.record, dict):
+            raise FacenasError("NNI has no parameters for this trial.")
         self.reported = 0  # epochs
 
     def send(self, kind: Literal["PERIODICAL", "FINAL"], sequence: int, metric: dict[str, float]) -> None:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from nni.mutable import Mutable
     from nni.nas.nn.pytorch import ModelSpace
 
-CHANNEL = "NNI_TRIAL_COMMAND_CHANNEL"  # where NNI tells a trial how to reach it
+TRIAL = "NNI_TRIAL_JOB_ID"  # where NNI names the trial that a process is
 MOST_VALUES = 10_000  # of one decision
 SCALARS = (str, int, float, bool)
 
 
 def in_trial() -> bool:
     """Whether an NNI experiment has started this process as a trial."""
-    return bool(os.environ.get(CHANNEL))
+    return bool(os.environ.get(TRIAL))
 
 
 def to_search_space(space: ModelSpace) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -20,6 +21,7 @@ from reports.__main__ import trials_of
 from searchspaces import Architecture, build_space
 from searchspaces.errors import ConfigError, UnknownNameError
 from searchspaces.nni_space import to_search_space
+from searchspaces.processes import child_environment
 
 from ..evaluators.test_training import write_folder
 from ..facenas.test_pipeline import TINY
@@ -182,3 +184,14 @@ def test_an_experiment_without_runs_has_no_report(tmp_path):
     with pytest.raises(ConfigError, match="No trial of the experiment"):
         trials_of(tmp_path)
     assert trials_of(tmp_path / "run") == [tmp_path / "run"]
+
+
+def test_on_services_that_pass_files_a_trial_reads_its_own(tmp_path):
+    """As on Kubernetes, where NNI gives each trial a file in place of an address."""
+    (tmp_path / "parameter.cfg").write_text('{"parameter_id": 5, "parameters": {"x": 7}, "parameter_index": 0}')
+    names = {"NNI_PLATFORM": "kubeflow", "NNI_TRIAL_JOB_ID": "abc", "NNI_TRIAL_SEQ_ID": "0", "NNI_EXP_ID": "e"}
+    places = dict.fromkeys(("NNI_SYS_DIR", "NNI_OUTPUT_DIR"), str(tmp_path))
+    code = "from evaluators.nni_trial import *; report_result(next_parameters(), 0.5)"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**child_environment(), **names, **places})
+    metrics = (tmp_path / ".nni" / "metrics").read_text()
+    assert '"parameter_id": 5' in metrics and '\\"x\\": 7.0' in metrics.replace("\\\\", "\\")

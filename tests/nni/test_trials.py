@@ -189,7 +189,7 @@ def test_an_experiment_without_runs_has_no_report(tmp_path):
 def test_on_services_that_pass_files_a_trial_reads_its_own(tmp_path):
     """As on Kubernetes, where NNI gives each trial a file in place of an address."""
     (tmp_path / "parameter.cfg").write_text('{"parameter_id": 5, "parameters": {"x": 7}, "parameter_index": 0}')
-    names = {"NNI_PLATFORM": "kubeflow", "NNI_TRIAL_JOB_ID": "abc", "NNI_TRIAL_SEQ_ID": "0", "NNI_EXP_ID": "e"}
+    names = {"NNI_PLATFORM": "local", "NNI_TRIAL_JOB_ID": "abc", "NNI_TRIAL_SEQ_ID": "0", "NNI_EXP_ID": "e"}
     places = dict.fromkeys(("NNI_SYS_DIR", "NNI_OUTPUT_DIR"), str(tmp_path))
     code = "from evaluators.nni_trial import *; report_result(next_parameters(), 0.5)"
     subprocess.run([sys.executable, "-c", code], check=True, env={**child_environment(), **names, **places})

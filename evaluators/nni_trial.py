@@ -94,7 +94,12 @@ class Trial:
 
     def send(self, kind: Literal["PERIODICAL", "FINAL"], sequence: int, metric: dict[str, float]) -> None:
         """A metric, which NNI enters under this trial's parameters."""
-        self.channel.send_metric(kind, self.record["parameter_id"], trial_name(), sequence, metric)
+        try:
+            self.channel.send_metric(kind, self.record["parameter_id"], trial_name(), sequence, metric)
+        except OSError as error:
+            raise FacenasError(
+                f"NNI's manager does not answer ({error}). When the experiment is resumed, this trial is too."
+            ) from error
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from searchspaces.errors import ConfigError, FacenasError
-from strategies.nni_manager import LOOPBACK, check_port, end_left_processes, manager_listens_on
+from strategies.nni_manager import LOOPBACK, check_port, end_left_processes, is_used, manager_listens_on
 
 USAGE = """usage: facenas nnictl [--host ADDRESS] COMMAND ...
 
@@ -50,8 +50,9 @@ def main(argv: list[str]) -> int:
         return _nnictl(rest)
     port = int(_option(rest, "--port", "-p") or PORT)
     check_port(port)
-    if rest[0] == "create":
-        check_config(Path(_option(rest, "--config", "-c") or ""))
+    config = _option(rest, "--config", "-c")
+    if rest[0] == "create" and config is not None:
+        check_config(Path(config))
     elif len(rest) > 1 and not rest[1].startswith("-"):
         folder = check_experiment(rest[1])
         if rest[0] == "resume" and (left := end_left_processes(folder)):
@@ -103,6 +104,9 @@ def check_experiment(identity: str) -> Path:
     known = Experiments().get_all_experiments()
     if identity not in known:
         raise ConfigError(f"There is no experiment {identity!r}. Known: {', '.join(sorted(known)) or '(none)'}.")
+    port = known[identity]["port"]
+    if known[identity]["status"] != "STOPPED" and str(port).isdecimal() and is_used(int(port)):
+        raise ConfigError(f"The experiment {identity!r} still runs: nnictl stop {identity}.")
     folder = Path(known[identity]["logDir"], identity)
     base = folder / "db" / "nni.sqlite"
     if not base.is_file():

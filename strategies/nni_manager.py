@@ -56,13 +56,17 @@ def check_port(port: int) -> None:
     Raises:
         ConfigError: with a free one.
     """
+    if is_used(port):
+        raise ConfigError(
+            f"Port {port} is in use, perhaps by another experiment (nnictl experiment list). "
+            f"Stop that one, or choose another port, such as {free_port()}."
+        )
+
+
+def is_used(port: int) -> bool:
+    """Whether something on this machine listens on a port."""
     with closing(socket.socket()) as probe:
-        if probe.connect_ex((LOOPBACK, port)) != 0:
-            return
-    raise ConfigError(
-        f"Port {port} is in use, perhaps by another experiment (nnictl experiment list). "
-        f"Stop that one, or choose another port, such as {free_port()}."
-    )
+        return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def end_left_processes(folder: Path) -> int:

@@ -170,3 +170,31 @@ def test_a_trial_without_a_result_is_told_to_the_tuner_as_failed(experiments):
     while "ended without a result" not in log.read_text():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
+
+
+@pytest.mark.long
+def test_an_assessor_stops_trials_that_fall_behind(experiments):
+    """The later trials of the grid are worse than the median of those before."""
+    port = experiments.create(
+        experiments.config(
+            trialCommand=f"TOY_EPOCHS=20 {TOY} slow",
+            trialConcurrency=1,
+            maxTrialNumber=5,
+            searchSpace={"x": {"_type": "choice", "_value": [1, 2, 5, 6, 8]}},
+            assessor={"name": "Medianstop", "classArgs": {"optimize_mode": "minimize", "start_step": 3}},
+        )
+    )
+    found = experiments.wait(port)
+    states = [trial["status"] for trial in found]
+    # NNI takes its own order to stop for the user's
+    assert states[0] == "SUCCEEDED" and {"EARLY_STOPPED", "USER_CANCELED"} & set(states)
+    assert all((trial["status"] == "SUCCEEDED") == (trial["result"] is not None) for trial in found)
+
+
+def test_a_running_experiment_is_not_resumed(experiments):
+    config = experiments.config(maxTrialNumber=4, trialConcurrency=1, trialCommand=f"TOY_EPOCHS=30 {TOY} slow")
+    port = experiments.create(config)
+    identity = experiments.identity(port)
+    done = experiments.facenas("nnictl", "resume", identity, "--port", str(free_port()))
+    assert done.returncode == 2 and "still runs" in done.stderr
+    assert experiments.ask(port, "check-status")["status"] == "RUNNING"

@@ -6,6 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from nni.algorithms.hpo.evolution_tuner import EvolutionTuner
+from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
+from nni.algorithms.hpo.random_tuner import RandomTuner
+from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from nni.common.hpo_utils import validate_search_space
 from nni.mutable import Categorical, CategoricalMultiple, Numerical
 
@@ -13,6 +17,13 @@ from searchspaces import build_space, list_spaces
 from searchspaces.errors import ConfigError
 from searchspaces.nni_space import in_trial, to_choices, to_parameters, to_search_space
 from searchspaces.sampling import random_choices
+
+TUNERS = {
+    "random": RandomTuner,
+    "tpe": TpeTuner,
+    "evolution": lambda: EvolutionTuner(optimize_mode="minimize", population_size=4),
+    "gridsearch": GridSearchTuner,
+}
 
 
 class Declared:
@@ -36,6 +47,19 @@ def test_every_point_of_a_space_comes_back_from_its_parameters(name):
         parameters = json.loads(json.dumps(to_parameters(choices)))
         assert all(parameters[label] in entry["_value"] for label, entry in search_space.items())
         assert to_choices(space, parameters) == choices
+
+
+@pytest.mark.parametrize("name", ["random", "tpe", "evolution", "gridsearch"])
+def test_every_tuner_of_nni_searches_cells(name):
+    """NNI's own conversion of a space with cells fails; this one is plain choices."""
+    space = build_space("autofas")
+    tuner = TUNERS[name]()
+    tuner.update_search_space(to_search_space(space))
+    for number in range(8):
+        parameters = tuner.generate_parameters(number)
+        to_choices(space, parameters)
+        tuner.receive_trial_result(number, parameters, {"default": 1.0 / (number + 1), "milliseconds": 2.0})
+        tuner.trial_end(number, True)
 
 
 def test_a_choice_of_several_inputs_becomes_a_text_for_each():

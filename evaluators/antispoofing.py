@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from searchspaces.errors import ConfigError
 
 from .augmentation import find_augmentation
-from .batches import check_size, judging_loader, training_loader
+from .batches import check_size
 from .datasets.base import FaceData, Split
 from .evidence import score_evidence
 from .losses import binary_loss, cross_entropy_loss, pixel_wise_binary_loss
@@ -108,23 +107,6 @@ class AntiSpoofing(Task):
     def accuracy(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Share of a batch that is right, to follow a search; a scalar."""
         return ((self.scores(outputs) >= 0.5) == (labels >= 0.5)).float().mean()
-
-    def loader(self, split: Split, batch_size: int, seed: int) -> DataLoader:
-        return training_loader(split, self.image_size, batch_size, seed, self.workers, self.augmentation)
-
-    def pictures(self, split: Split, batch_size: int) -> Iterator[Tensor]:
-        yield from judging_loader(split, self.image_size, batch_size, self.workers)
-
-    @torch.no_grad()
-    def predict(self, network: nn.Module, split: Split, batch_size: int = 32) -> Tensor:
-        """Raw outputs of all pictures of a split in their order, on the CPU; the network's mode is restored."""
-        was_training, device = network.training, next(network.parameters()).device
-        network.eval().to(memory_format=torch.channels_last)  # the layout of `normalise`: same rounding in any process
-        outputs = []
-        for batch in judging_loader(split, self.image_size, batch_size, self.workers):
-            outputs.append(network(batch.to(device)).float().cpu())
-        network.train(was_training)
-        return torch.cat(outputs)
 
     def figures(self, outputs: Tensor, split: Split) -> dict[str, float]:
         """``loss``, ``eer`` and ``auc``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from searchspaces.errors import ConfigError, UnknownNameError
 
 from .augmentation import find_augmentation
-from .batches import check_size, judging_loader, training_loader
+from .batches import check_size, judging_loader
 from .datasets.recognition import IdentitySplit, RecognitionData
 from .distillation_losses import embedding_loss
 from .evidence import score_evidence
@@ -132,12 +131,6 @@ class Recognition(Task):
     def decays(self, network: nn.Module) -> dict[str, float]:
         names = [name for name, _ in network.named_parameters() if ".embedding." in f".{name}"]
         return dict.fromkeys(names, self.embedding_decay)
-
-    def loader(self, split: IdentitySplit, batch_size: int, seed: int) -> DataLoader:
-        return training_loader(split, self.image_size, batch_size, seed, self.workers, self.augmentation)
-
-    def pictures(self, split: IdentitySplit, batch_size: int) -> Iterator[Tensor]:
-        yield from judging_loader(split, self.image_size, batch_size, self.workers)
 
     def selection_split(self, seed: int) -> IdentitySplit:
         """The validation split: of people that a candidate was trained on, any network tells new pictures apart."""

@@ -12,6 +12,7 @@ from nni.nas.evaluator.pytorch import Lightning, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from .batches import judging_loader, training_loader
 from .checkpoint import lowest_error
 from .sharing import check_strategy, shared_trainer_options
 
@@ -52,7 +53,7 @@ STEPS = {"steps": (0.5, 0.8), "late_steps": (18 / 30, 26 / 30, 29 / 30)}
 
 
 class Task(ABC):
-    """A task over a data set. Subclasses say what is learnt and how it is judged.
+    """A task over a data set. Subclasses say what is learnt and how it is judged (docs/tutorial.md has one).
 
     The network's part is fixed: it takes pictures ``(N, 3, S, S)`` in [-1, 1]. None of the methods may change state.
 
@@ -60,6 +61,7 @@ class Task(ABC):
         data: with ``name``, ``card`` and ``splits``: train, val and test, of which the first has ``halves(seed)``.
         image_size: side of a training picture.
         objective: the figure (see `figures`) that a search maximises.
+        augmentation: of training pictures, see `augmentation.AUGMENTATIONS`.
         workers: processes that read pictures; see `batches.reading_workers`.
         teaching: a teacher for networks that are trained, see `distillation`; a differentiable search goes without.
     """
@@ -68,24 +70,13 @@ class Task(ABC):
     objective: str
     data: Any
     image_size: int
+    augmentation: str = "crop"
     workers: int | None = None
     teaching: Teaching | None = None
 
     @abstractmethod
     def losses(self, outputs: Tensor, targets: Any) -> dict[str, Tensor]:
         """``loss``, the scalar that training lowers, and other scalars to follow a training by."""
-
-    @abstractmethod
-    def loader(self, split: Any, batch_size: int, seed: int) -> DataLoader:
-        """Augmented batches of a split: pictures and targets."""
-
-    @abstractmethod
-    def pictures(self, split: Any, batch_size: int) -> Iterator[Tensor]:
-        """Batches of a split's pictures as a network takes them, to recalibrate its statistics; always the same."""
-
-    @abstractmethod
-    def predict(self, network: nn.Module, split: Any, batch_size: int = 32) -> Any:
-        """What a network says of all pictures of a split in their order; the network's mode is restored."""
 
     @abstractmethod
     def figures(self, outputs: Any, split: Any) -> dict[str, float]:
@@ -114,6 +105,29 @@ class Task(ABC):
         """
 
     # ---- what subclasses may change
+
+    def loader(self, split: Any, batch_size: int, seed: int) -> DataLoader:
+        """Augmented batches of a split: pictures and targets; by default `batches.training_loader`, with the labels.
+
+        One of your own needs a sampler like `batches.EpochBatches`, so that a search can be resumed and counted.
+        """
+        return training_loader(split, self.image_size, batch_size, seed, self.workers, self.augmentation)
+
+    def pictures(self, split: Any, batch_size: int) -> Iterator[Tensor]:
+        """Batches of a split's pictures as a network takes them, to recalibrate its statistics; always the same."""
+        yield from judging_loader(split, self.image_size, batch_size, self.workers)
+
+    @torch.no_grad()
+    def predict(self, network: nn.Module, split: Any, batch_size: int = 32) -> Any:
+        """What a network says of all pictures of a split in their order; the network's mode is restored.
+
+        By default its outputs of all that `pictures` gives, on the CPU.
+        """
+        was_training, device = network.training, next(network.parameters()).device
+        network.eval().to(memory_format=torch.channels_last)  # the layout of `normalise`: same rounding in any process
+        outputs = [network(batch.to(device)).float().cpu() for batch in self.pictures(split, batch_size)]
+        network.train(was_training)
+        return torch.cat(outputs)
 
     def head(self) -> nn.Module | None:
         """A part with weights that only training needs: it takes the network's outputs, and `losses` gets its own.

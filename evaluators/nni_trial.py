@@ -72,7 +72,7 @@ def manager_url() -> str:
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):  # one for each time it was resumed
         channel = json.loads(file.read_text()).get("managerCommandChannel", "")
         if channel.startswith("ws://"):
-            return "http://" + channel.removeprefix("ws://").partition("/")[0]
+            return "http://" + channel.removeprefix("ws://").partition("/platform/")[0]
     raise FacenasError(f"Nothing below {environment} says where NNI's manager is, so this trial has no parameters.")
 
 

@@ -52,7 +52,7 @@ def main(
         workers: processes that read pictures.
     """
     from searchspaces import Architecture, build_space
-    from searchspaces.console import Reporter, quiet_libraries
+    from searchspaces.console import quiet_libraries
     from searchspaces.errors import ConfigError
     from searchspaces.nni_space import in_trial, to_choices
 
@@ -99,12 +99,11 @@ def main(
         cost = cost_of_trial(architecture, device_profile, measure)
         task = build_task(declared, task_settings, progress=False)
         trial = CandidateTrial(task, schedule, seed, accelerator=accelerator)
-        with Reporter().epochs("train", 0):
-            figures = trial.judge(
-                architecture.build(seed=seed),
-                candidate_seed(seed, architecture.choices),
-                lambda row: report_epoch({**row, **cost}, 1 - row[task.objective]),
-            )
+        figures = trial.judge(
+            architecture.build(seed=seed),
+            candidate_seed(seed, architecture.choices),
+            lambda row: report_epoch({**row, **cost}, 1 - row[task.objective]),
+        )
     report_result({**figures, **cost}, 1 - figures["default"])
 
 

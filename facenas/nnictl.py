@@ -26,8 +26,8 @@ NNI's command nnictl, with the web portal and the manager of an experiment reach
   facenas nnictl create --config experiments/pta_nsga2.yml [--port 8080]
   facenas nnictl trial ls | top | experiment list | experiment export ... | stop | resume ID | view ID
 
---host ADDRESS   listen on this address instead of 127.0.0.1, for trials on other machines (docs/scale.md). NNI's
-                 manager has no password: choose an address that only your own machines reach.
+--host ADDRESS   be reachable at this address too, for trials on other machines (docs/scale.md). NNI's manager has no
+                 password: choose an address that only your own machines reach.
 
 All other options are NNI's: nnictl --help.
 """
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         return 0 if rest else 2
     if rest[0] not in STARTS_MANAGER:
         return _nnictl(rest)
-    port = int(_option(rest, "--port", "-p") or PORT)
+    port = _port(rest)
     check_port(port)
     config = _option(rest, "--config", "-c")
     if rest[0] == "create" and config is not None:
@@ -59,8 +59,8 @@ def main(argv: list[str]) -> int:
             print(f"Ended {left} processes that the experiment had left running.")
     with manager_listens_on(host):
         code = _nnictl(rest)
-    if code == 0 and rest[0] == "create" and "--foreground" not in rest and "-f" not in rest:
-        check_running(port)
+    if code == 0 and rest[0] == "create" and not {"--foreground", "-f"} & set(rest):
+        check_running(port, _option(rest, "--url_prefix"))
     return code
 
 
@@ -78,15 +78,15 @@ def check_config(file: Path) -> None:
         raise ConfigError(f"Cannot read the experiment {str(file)!r}: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{file} holds no experiment: it is no YAML object.")
-    code = file.parent / str(config.get("trialCodeDirectory", "."))
+    code = file.parent / Path(str(config.get("trialCodeDirectory", "."))).expanduser()
     if not code.is_dir() or not any(code.iterdir()):
         raise ConfigError(
             f"{file} names the code folder {str(code)!r}, which is missing or empty: NNI would fail later."
         )
     space = config.get("searchSpaceFile")
-    if space is not None and not (file.parent / str(space)).is_file():
+    if space is not None and not (path := file.parent / Path(str(space)).expanduser()).is_file():
         raise ConfigError(
-            f"{file} names the search space {space!r}, but there is no file {file.parent / str(space)}. "
+            f"{file} names the search space {space!r}, but there is no file {path}. "
             "facenas nni-space SPACE --out FILE writes it."
         )
 
@@ -121,7 +121,7 @@ def check_experiment(identity: str) -> Path:
     return folder
 
 
-def check_running(port: int) -> None:
+def check_running(port: int, prefix: str | None = None) -> None:
     """Wait until the tuner has taken the search space; if it fails, stop the experiment: NNI would let it stay.
 
     Raises:
@@ -129,15 +129,15 @@ def check_running(port: int) -> None:
     """
     from nni.experiment import rest
 
-    told = _ask(port, "experiment-metadata")
+    told = _ask(port, "experiment-metadata", prefix)
     logs = Path(told["logDir"], told["id"], "log")
     deadline = time.monotonic() + SETTLED
     while time.monotonic() < deadline:
         time.sleep(0.5)
         said = _text(logs / "dispatcher.log")
-        if "Traceback" in said or _ask(port, "check-status")["status"] == "ERROR":
+        if "Traceback" in said or _ask(port, "check-status", prefix)["status"] == "ERROR":
             errors = [line for line in said.splitlines() if line.strip() and not line.startswith((" ", "["))]
-            rest.delete(port, "/experiment")
+            rest.delete(port, "/experiment", prefix)
             raise FacenasError(
                 f"The experiment failed at its start and was stopped: {errors[-1] if errors else 'see ' + str(logs)}"
             )
@@ -145,9 +145,15 @@ def check_running(port: int) -> None:
             return
 
 
-def _ask(port: int, what: str) -> Any:
-    with urlopen(f"http://{LOOPBACK}:{port}/api/v1/nni/{what}", timeout=10) as answer:
-        return json.load(answer)
+def _ask(port: int, what: str, prefix: str | None) -> Any:
+    root = f"http://{LOOPBACK}:{port}/{prefix.strip('/') + '/' if prefix else ''}"
+    try:
+        with urlopen(f"{root}api/v1/nni/{what}", timeout=10) as answer:
+            return json.load(answer)
+    except OSError as error:
+        raise FacenasError(
+            f"The experiment's manager ended right after its start: {error}. See nnictl_stderr.log."
+        ) from error
 
 
 def _text(file: Path) -> str:
@@ -182,6 +188,13 @@ def _host(argv: list[str]) -> tuple[str, list[str]]:
         return str(ipaddress.ip_address(argv[1])), argv[2:]
     except (IndexError, ValueError) as error:
         raise ConfigError("--host needs an address of this machine, such as 127.0.0.1 or 10.0.0.5.") from error
+
+
+def _port(arguments: list[str]) -> int:
+    given = _option(arguments, "--port", "-p") or PORT
+    if not str(given).isdecimal() or not 0 < int(given) < 65536:
+        raise ConfigError(f"--port is {given!r}, but must be a number from 1 to 65535.")
+    return int(given)
 
 
 def _option(arguments: list[str], *names: str) -> Any:

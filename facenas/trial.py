@@ -20,7 +20,7 @@ from .options import CALL_ONLY, OPTIONS, SearchOptions
 FIXED = ("out", *CALL_ONLY)  # what a trial's parameters cannot say
 
 
-def trial_strategy(command: str = "facenas search") -> str:
+def trial_strategy() -> str:
     """The strategy that the trial's parameters name.
 
     Raises:
@@ -28,7 +28,7 @@ def trial_strategy(command: str = "facenas search") -> str:
     """
     parameters = next_parameters()
     if "strategy" not in parameters:
-        raise ConfigError(f"Name a strategy: {command} STRATEGY, or a parameter 'strategy' in the search space.")
+        raise ConfigError("Name a strategy: facenas search STRATEGY, or a parameter 'strategy' in the search space.")
     if parameters["strategy"] not in OPTIONS:
         raise UnknownNameError("strategy", str(parameters["strategy"]), OPTIONS)
     return str(parameters["strategy"])

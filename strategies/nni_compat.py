@@ -1,6 +1,6 @@
 """NNI's experiment and TPE with their defects mended, for our spaces and anybody's.
 
-Each class names what NNI 3.0 does wrong; tests/strategies/test_nni_defects.py fails when NNI does it right. Nothing of
+Each class names what NNI 3.0 does wrong; tests/nni/test_nni_defects.py fails when NNI does it right. Nothing of
 NNI is patched for good: who uses NNI's own classes gets what NNI does. The defects of NNI's supernets (unordered
 architecture parameters, a cost penalty without a gradient, ``none`` exported from cells) are not here: our strategies
 have supernets of their own (`bilevel`, `cost`, `supernet`).
@@ -59,7 +59,7 @@ class NasExperiment(nni.nas.experiment.NasExperiment):
     - Without a configuration, candidates are trained one after another in this process.
 
     Args:
-        host: address that the manager listens on.
+        host: one more address that the manager is reachable at, for trials on other machines.
 
     Raises:
         ConfigError: for a configuration that NNI would fail with later.

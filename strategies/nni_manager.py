@@ -26,7 +26,8 @@ PATIENCE = 10.0  # seconds that a process gets to end itself
 
 @contextmanager
 def manager_listens_on(host: str = LOOPBACK) -> Iterator[None]:
-    """Managers that are started inside the block listen on this address alone."""
+    """Managers that are started inside the block listen on this machine alone, and at ``host`` if that is another
+    address."""
     changes = {"NODE_OPTIONS": node_options(os.environ.get("NODE_OPTIONS", "")), "FACENAS_NNI_HOST": host}
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)

@@ -54,11 +54,11 @@ class Experiments:
         file.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
         return file
 
-    def create(self, config: Path) -> int:
+    def create(self, config: Path, host: str = "127.0.0.1") -> int:
         """Start it; its port."""
         port = free_port()
         self.ports.append(port)
-        done = self.facenas("nnictl", "create", "--config", str(config), "--port", str(port))
+        done = self.facenas("nnictl", "--host", host, "create", "--config", str(config), "--port", str(port))
         assert done.returncode == 0, done.stdout + done.stderr
         return port
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -63,6 +65,16 @@ def test_the_manager_is_reachable_from_this_machine_alone(experiments):
     for address in others:
         with pytest.raises(OSError):
             socket.create_connection((address, port), timeout=2)
+
+
+def test_another_address_is_reachable_only_if_it_was_named(experiments):
+    """For trials on other machines; the tuner and the trials here still find the manager on localhost."""
+    other = "127.0.0.2"
+    port = experiments.create(experiments.config(maxTrialNumber=2), host=other)
+    assert sorted(experiments.listening(port)) == [LOOPBACK, "0200007F"]
+    with urlopen(f"http://{other}:{port}/api/v1/nni/check-status", timeout=10) as answer:
+        assert json.load(answer)["status"] in ("INITIALIZED", "RUNNING", "NO_MORE_TRIAL", "DONE")
+    assert [trial["result"]["x"] for trial in experiments.wait(port)] == [0, 1]
 
 
 def test_our_tuner_survives_the_death_of_the_manager(experiments):
@@ -144,6 +156,7 @@ def test_what_cannot_work_is_said_before_anything_starts(experiments):
     config = str(experiments.config(trialCodeDirectory="empty"))
     assert "missing or empty" in refused("create", "--config", config)
     assert "no experiment 'abc'" in refused("resume", "abc")
+    assert "--port is 'many'" in refused("create", "--config", config, "--port", "many")
     assert "--host needs an address" in refused("--host", "here", "create")
 
 

@@ -97,6 +97,7 @@ def _answers(port: int) -> bool:
 @pytest.mark.skipif(os.geteuid() != 0, reason="the servers can only start sessions of root as root")
 def test_trials_run_on_two_hosts_and_get_their_own_parameters(experiments, hosts):
     machines, key = hosts
+    other = "127.0.0.2"  # the address at which the hosts reach the manager, as from another machine
     code = experiments.folder / "code"
     code.mkdir()
     (code / "notes.txt").write_text("NNI copies this folder to each host; facenas itself is installed there.")
@@ -108,7 +109,7 @@ def test_trials_run_on_two_hosts_and_get_their_own_parameters(experiments, hosts
             trialCodeDirectory=str(code),
             maxTrialNumber=8,
             searchSpace={"x": {"_type": "choice", "_value": list(range(8))}},
-            nniManagerIp="127.0.0.1",
+            nniManagerIp=other,
             trainingService={
                 "platform": "remote",
                 "machineList": [
@@ -116,7 +117,8 @@ def test_trials_run_on_two_hosts_and_get_their_own_parameters(experiments, hosts
                     for port, _ in machines
                 ],
             },
-        )
+        ),
+        host=other,
     )
     found = experiments.wait(port, seconds=180)
     assert [trial["result"] and trial["result"]["x"] for trial in found] == [0, 1, None, None, 4, 5, 6, 7]

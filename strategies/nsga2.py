@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import nni
@@ -16,6 +18,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from searchspaces.errors import ConfigError
+from searchspaces.files import read_json, write_json
 
 ATTEMPTS = 1000  # to find a network that has not been tried, before every network is counted as tried
 logger = logging.getLogger("nni.tuner.nsga2")  # NNI writes what its own loggers say to dispatcher.log
@@ -67,7 +70,8 @@ class NSGA2Tuner(Tuner):
         self.costs, self.budgets, self.population_size = list(costs), dict(budgets or {}), population_size
         self.distributions: dict[str, Any] = {}  # Optuna's, all categorical
         self.running: dict[int, optuna.Trial] = {}  # by NNI's parameter id
-        self.tried: set[str] = set()
+        self.tried: set[str] = set()  # proposed, and never again
+        self.judged: set[str] = set()  # of these, with a result that was imported
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.NSGAIISampler(
             population_size=population_size,
@@ -95,6 +99,8 @@ class NSGA2Tuner(Tuner):
         if self.distributions and found != self.distributions:
             raise ConfigError("The search space of a running experiment cannot be changed with NSGA2Tuner.")
         self.distributions = found
+        if os.environ.get("NNI_MODE") == "resume" and (file := _proposals_file()) is not None and file.exists():
+            self.tried = set(read_json(file))  # networks whose trials run again are not among what is imported
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
         """A network that has not been tried.
@@ -110,6 +116,8 @@ class NSGA2Tuner(Tuner):
             if key(trial.params) not in self.tried:
                 self.tried.add(key(trial.params))
                 self.running[parameter_id] = trial
+                if (file := _proposals_file()) is not None:
+                    write_json(file, sorted(self.tried))
                 return dict(trial.params)
             self.study.tell(trial, state=TrialState.FAIL)  # not counted in its generation
         raise nni.NoMoreTrialError(f"All networks that NSGA-II proposes have been tried, {len(self.tried)} of {size}.")
@@ -140,8 +148,9 @@ class NSGA2Tuner(Tuner):
             parameters = json.loads(parameters) if isinstance(parameters, str) else parameters
             value = json.loads(value) if isinstance(value, str) else value
             self._check_parameters(parameters)
-            if key(parameters) in self.tried:
+            if key(parameters) in self.judged:
                 continue
+            self.judged.add(key(parameters))
             self.tried.add(key(parameters))
             self._add_finished(parameters, value)
 
@@ -199,6 +208,12 @@ class NSGA2Tuner(Tuner):
         for name, chosen in parameters.items():
             if chosen not in self.distributions[name].choices:
                 raise ConfigError(f"An imported trial has {name!r} = {chosen!r}, which is none of its values.")
+
+
+def _proposals_file() -> Path | None:
+    """Where the tuner of an experiment keeps what it has proposed; None outside of one."""
+    folder = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
+    return Path(folder) / "nsga2.json" if folder else None
 
 
 def key(parameters: Mapping[str, Any]) -> str:

@@ -167,3 +167,18 @@ def test_other_search_spaces_and_imports_are_refused():
         made.import_data([{"parameter": {**dict.fromkeys(SPACE, "a"), "x1": "z"}, "value": 1.0}])
     with pytest.raises(ConfigError, match="searches choices"):
         NSGA2Tuner().update_search_space({"lr": {"_type": "uniform", "_value": [0, 1]}})
+
+
+def test_networks_whose_trials_run_again_after_a_resume_are_not_proposed_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(tmp_path))
+    first = tuner(seed=1)
+    finished = run(first, 6)
+    running = [first.generate_parameters(number) for number in (6, 7)]
+    monkeypatch.setenv("NNI_MODE", "resume")
+    second = tuner(seed=1)  # draws as the first did
+    second.import_data([{"parameter": parameters, "value": figures(parameters)} for parameters in finished])
+    assert len(second.study.get_trials()) == 6
+    more = run(second, 20, start=10)
+    assert not any(parameters in finished + running for parameters in more)
+    second.import_data([{"parameter": running[0], "value": figures(running[0])}])  # as NNI gives its result
+    assert any(trial.params == running[0] for trial in second.study.get_trials())

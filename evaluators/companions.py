@@ -145,7 +145,7 @@ def main() -> int:
 
     try:
         with quiet_libraries():
-            prepare, arguments = pickle.load(sys.stdin.buffer)
+            prepare, arguments = pickle.load(sys.stdin.buffer)  # from the process that started this one, no file
             train = prepare(*arguments)
             print(READY, flush=True)
             sys.stdout = sys.stderr  # nobody reads on

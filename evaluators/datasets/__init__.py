@@ -11,10 +11,14 @@ Importing this package does not import torch: the processes that generate pictur
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from searchspaces.errors import ConfigError
 from searchspaces.naming import Registry
 
 if TYPE_CHECKING:
@@ -48,16 +52,20 @@ def build_dataset(
     seed: int = 0,
     cache: str | Path | None = None,
     progress: bool = True,
+    protocol: str | None = None,
+    fold: int | None = None,
 ) -> Any:
     """Build a data set.
 
     Args:
-        name: one of `list_datasets`.
-        root: the folder of a user's own pictures (``folder``), or of a copy of CelebA-Spoof (``celeba-spoof``).
+        name: one of `list_datasets`, or a builder of your own that is imported already, ``package.module:function``.
+        root: the folder of the pictures, for data sets that have one.
         people: how many people to show, or ``"all"``; None is the data set's default. ``folder`` shows everybody.
         seed: of everything that is drawn at random. The same seed gives the same pictures and splits.
         cache: where generated pictures and indices are kept; default ``$FACENAS_CACHE``, else ``~/.cache/facenas``.
         progress: show a progress bar while pictures are generated (one line where the output is no terminal).
+        protocol: which of a set's published protocols; None is its usual one.
+        fold: which fold of the protocol, from 1, where it has several.
 
     Raises:
         UnknownNameError: if there is no such data set; the message names the nearest.
@@ -68,7 +76,50 @@ def build_dataset(
         A `FaceData` for anti-spoofing, a `detection.DetectionData` for face detection, a
         `recognition.RecognitionData` for face recognition.
     """
-    return _DATASETS[name](root=root, people=people, seed=seed, cache=cache, progress=progress)
+    builder = find_builder(name)
+    options = {"protocol": protocol, "fold": fold}
+    given = {key: value for key, value in options.items() if value is not None}
+    parameters = inspect.signature(builder).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        refused = sorted(given.keys() - {parameter.name for parameter in parameters})
+        if refused:
+            raise ConfigError(f"The data set {name!r} has no {' and no '.join(refused)}: leave it out.")
+    return builder(root=root, people=people, seed=seed, cache=cache, progress=progress, **given)
+
+
+def import_builder(name: str | None) -> None:
+    """Import the module of a user's own builder, ``package.module:function``; for commands that are given the name.
+
+    Raises:
+        ConfigError: if there is no such module.
+    """
+    if name is None or ":" not in name:
+        return
+    try:
+        importlib.import_module(name.partition(":")[0])
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"Cannot import the data set {name!r}: {error}. Write it as package.module:function."
+        ) from error
+
+
+def find_builder(name: str) -> Builder:
+    """The builder of a data set; one of a user's own must have been imported: no file may import code by itself.
+
+    Raises:
+        UnknownNameError: with the nearest known name.
+        ConfigError: if a user's own is not imported, or no function.
+    """
+    if ":" not in name:
+        return _DATASETS[name]
+    module, _, function = name.partition(":")
+    builder = getattr(sys.modules.get(module), function, None)
+    if not callable(builder):
+        raise ConfigError(
+            f"The data set {name!r} needs a module that is not imported yet, or that has no function {function!r}: "
+            f"give --data-module {module}, or import it first."
+        )
+    return builder
 
 
 def __getattr__(name: str) -> Any:
@@ -80,6 +131,22 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-from . import celeba_spoof, fddb, folder, hatfas, identities, orl, packed, pair_lists, portraits, scenes, wider_face  # noqa: E402, F401  (register themselves; they need register_dataset)
+from . import (  # noqa: E402  (they register themselves, and need register_dataset)
+    casia_fasd,  # noqa: F401
+    celeba_spoof,  # noqa: F401
+    fddb,  # noqa: F401
+    folder,  # noqa: F401
+    hatfas,  # noqa: F401
+    identities,  # noqa: F401
+    orl,  # noqa: F401
+    oulu_npu,  # noqa: F401
+    packed,  # noqa: F401
+    pair_lists,  # noqa: F401
+    portraits,  # noqa: F401
+    prepared_data,  # noqa: F401
+    replay_attack,  # noqa: F401
+    scenes,  # noqa: F401
+    wider_face,  # noqa: F401
+)
 
 __all__ = ["FaceData", "Split", "build_dataset", "list_datasets", "register_dataset"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,6 +55,8 @@ class Split(Dataset[tuple[torch.Tensor, int]]):
         kinds: (N,) str: "live", or the attack's type.
         people: (N,) str: who is shown; a person is in one split only.
         source: where the pictures are; rows: (N,) which of the source's pictures these are.
+        videos: (N,) str, of which video each picture is a frame; None where pictures stand alone.
+        frames: (N,) int64, the frame's number in it; zeros by default.
     """
 
     labels: np.ndarray
@@ -62,6 +64,8 @@ class Split(Dataset[tuple[torch.Tensor, int]]):
     people: np.ndarray
     source: PictureSource = field(repr=False)
     rows: np.ndarray = field(repr=False)
+    videos: np.ndarray | None = field(default=None, repr=False)
+    frames: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.labels = np.asarray(self.labels, dtype=np.int64)
@@ -69,6 +73,11 @@ class Split(Dataset[tuple[torch.Tensor, int]]):
         self.rows = np.asarray(self.rows, dtype=np.int64)
         if not len(self.labels) == len(self.kinds) == len(self.people) == len(self.rows):
             raise ValueError("labels, kinds, people and rows of a Split must have one entry a picture.")
+        if self.videos is not None:
+            self.videos = np.asarray(self.videos, dtype=str)
+        self.frames = np.asarray(np.zeros(len(self)) if self.frames is None else self.frames, dtype=np.int64)
+        if len(self.frames) != len(self) or (self.videos is not None and len(self.videos) != len(self)):
+            raise ValueError("videos and frames of a Split must have one entry a picture.")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,7 +95,20 @@ class Split(Dataset[tuple[torch.Tensor, int]]):
     def subset(self, indices: Any) -> Split:
         """The split with these pictures only, in this order; no picture is copied."""
         chosen = _as_indices(indices)
-        return Split(self.labels[chosen], self.kinds[chosen], self.people[chosen], self.source, self.rows[chosen])
+        assert self.frames is not None
+        return Split(
+            self.labels[chosen],
+            self.kinds[chosen],
+            self.people[chosen],
+            self.source,
+            self.rows[chosen],
+            None if self.videos is None else self.videos[chosen],
+            self.frames[chosen],
+        )
+
+    def with_source(self, source: PictureSource) -> Split:
+        """The split with its pictures from elsewhere, row by row."""
+        return replace(self, source=source)
 
     def halves(self, seed: int) -> tuple[Split, Split]:
         """Two halves with no person in both: one to train a search's weights, one for its architecture.
@@ -129,6 +151,40 @@ class FaceData:
     splits: dict[str, Split]
     image_size: int
     card: dict[str, Any]
+
+    def for_network(self, image_size: int) -> FaceData:
+        """The data with pictures of the size that a network is trained on: a little larger than what it takes.
+
+        Only sources that can scale (they have ``fitted(image_size)`` and ``size``) give another size than they have.
+        """
+        if not any(hasattr(split.source, "fitted") for split in self.splits.values()):
+            return self
+        fitted: dict[int, Any] = {}  # splits of one source share it afterwards, too
+        splits = {}
+        for name, split in self.splits.items():
+            if hasattr(split.source, "fitted"):
+                source = fitted.setdefault(id(split.source), split.source.fitted(image_size))
+                split = split.with_source(source)
+            splits[name] = split
+        sizes = [getattr(split.source, "size", self.image_size) for split in splits.values()]
+        return FaceData(self.name, splits, min(sizes), {**self.card, "image_size": min(sizes)})
+
+
+def refuse_shared_people(name: str, splits: dict[str, Split]) -> None:
+    """Refuse a person who is in two splits.
+
+    Raises:
+        DatasetError: naming the person and both splits.
+    """
+    seen: dict[str, str] = {}
+    for split, content in splits.items():
+        for person in np.unique(content.people).tolist():
+            before = seen.setdefault(person, split)
+            if before != split:
+                raise DatasetError(
+                    f"The person {person!r} of {name!r} is in {before} and in {split}: a test on people seen in "
+                    "training says nothing. Mend the lists: each person belongs to one split."
+                )
 
 
 def make_card(name: str, splits: dict[str, Split], *, simulated: bool, image_size: int, **texts: Any) -> dict[str, Any]:

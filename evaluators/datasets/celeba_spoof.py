@@ -9,7 +9,8 @@ Layout below the root, as published::
 - The box file's line "x y w h score" is in a frame of 224 x 224: pixels are x * width / 224 and y * height / 224.
 - Width and height are those of the upright picture: the reader that the authors published uses OpenCV, which applies
   the EXIF orientation before the box is scaled, and so do we.
-- Faces are cut out when they are read; only box files are read beforehand, once, into an index in the cache folder.
+- Faces are cut out when they are read; only box files are read beforehand, once, into an index in the cache folder. A
+  folder that ``evaluators.prepare`` made of a copy is read, too: it is compact, and nothing large is decoded again.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ from .celeba_spoof_index import (
     find_root,
     load_index,
 )
+from .crops import cut_region
+from .layouts import LAYOUTS, Clip, Layout, Scan
+from .prepared import PackSource, Prepared, is_prepared, load_prepared
 
 if TYPE_CHECKING:
     from .base import FaceData
@@ -76,28 +80,19 @@ def cut_face(picture: Image.Image, box: Sequence[float], face: int, margin: int)
     Args:
         picture: RGB, upright. box: x, y, width, height in the frame, with area inside it.
     """
-    x0, y0, x1, y1 = clamp_box(box)
-    spans = []  # per axis: pixels of the result beyond either edge, and the span of the picture for those between
-    for start, end, side in ((x0, x1, picture.width), (y0, y1, picture.height)):
-        step = (end - start) / FRAME * side / face  # picture pixels a pixel of the result
-        first = start / FRAME * side - margin * step
-        before = max(0, math.ceil(-first / step - 1e-9))
-        last = first + (face + 2 * margin) * step
-        after = max(0, math.ceil((last - side) / step - 1e-9))
-        spans.append((before, after, max(0.0, first + before * step), min(float(side), last - after * step)))
-    (left, right, x0, x1), (top, bottom, y0, y1) = spans
-    whole = face + 2 * margin
-    size = (whole - left - right, whole - top - bottom)
-    scaled = picture.resize(size, Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
-    return np.pad(np.asarray(scaled).transpose(2, 0, 1), ((0, 0), (top, bottom), (left, right)), mode="edge")
+    x0, y0, x1, y1 = (
+        corner / FRAME * side for corner, side in zip(clamp_box(box), (picture.width, picture.height) * 2, strict=True)
+    )
+    across, down = (x1 - x0) / face * margin, (y1 - y0) / face * margin
+    return cut_region(picture, (x0 - across, y0 - down, x1 + across, y1 + down), face + 2 * margin)
 
 
 class BrokenPictureError(DatasetError):
     """A file that is there but is no picture."""
 
 
-def read_face(path: str, box: Sequence[float]) -> np.ndarray:
-    """The face of a picture, (3, IMAGE_SIZE, IMAGE_SIZE) uint8 RGB.
+def read_face(path: str, box: Sequence[float], face: int = FACE, margin: int = MARGIN) -> np.ndarray:
+    """The face of a picture, (3, face + 2 margin, ...) uint8 RGB.
 
     Raises:
         BrokenPictureError: if the file cannot be decoded.
@@ -111,7 +106,7 @@ def read_face(path: str, box: Sequence[float]) -> np.ndarray:
                     raise ValueError(f"it has {picture.width} x {picture.height} pixels")
                 x0, y0, x1, y1 = clamp_box(box)
                 across = min(x1 - x0, y1 - y0) / FRAME * min(picture.size)  # the face's shorter side, or less
-                scale = min(1.0, 2 * FACE / across)  # a large JPEG is decoded no larger than is needed
+                scale = min(1.0, 2 * face / across)  # a large JPEG is decoded no larger than is needed
                 picture.draft("RGB", (math.ceil(picture.width * scale), math.ceil(picture.height * scale)))
                 upright = to_rgb(ImageOps.exif_transpose(picture))
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
@@ -119,7 +114,7 @@ def read_face(path: str, box: Sequence[float]) -> np.ndarray:
         if isinstance(error, OSError) and error.errno is not None:
             raise DatasetError(f"Cannot read {path}: {error.strerror}. Is the disk of {NAME!r} still there?") from error
         raise BrokenPictureError(f"{path} cannot be read as a picture: {reason}. Get it again or remove it.") from error
-    return cut_face(upright, box, FACE, MARGIN)
+    return cut_face(upright, box, face, margin)
 
 
 class FaceSource:
@@ -131,24 +126,30 @@ class FaceSource:
 
     decodes = True  # worth several processes
 
-    def __init__(self, root: Path, index: Index) -> None:
+    def __init__(self, root: Path, index: Index, face: int = FACE) -> None:
         self.root, self.index = root, index
+        self.face, self.margin = face, face * MARGIN // FACE
+        self.size = face + 2 * self.margin
         self._stand_ins: dict[int, int] = {}
 
+    def fitted(self, image_size: int) -> FaceSource:
+        """The same faces for a network of another size."""
+        return FaceSource(self.root, self.index, image_size)
+
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """The faces of these rows, (n, 3, IMAGE_SIZE, IMAGE_SIZE) uint8.
+        """The faces of these rows, (n, 3, size, size) uint8.
 
         Raises:
             DatasetError: naming the file, if a file is gone or too many are damaged.
         """
-        faces = np.empty((len(rows), 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
+        faces = np.empty((len(rows), 3, self.size, self.size), dtype=np.uint8)
         for place, row in enumerate(rows.tolist()):
             faces[place] = self._face(row)
         return faces
 
     def _read_row(self, row: int) -> np.ndarray:
         path = self.root / self.index.paths[row].decode()
-        return read_face(str(path), self.index.boxes[row].tolist())
+        return read_face(str(path), self.index.boxes[row].tolist(), self.face, self.margin)
 
     def _face(self, row: int) -> np.ndarray:
         try:
@@ -175,7 +176,7 @@ class FaceSource:
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy for another process finds damaged pictures for itself
-        return {"root": self.root, "index": self.index, "_stand_ins": {}}
+        return {**vars(self), "_stand_ins": {}}
 
 
 def choose_people(index: Index, people: int | str | None, seed: int) -> dict[str, list[bytes]]:
@@ -210,6 +211,44 @@ def choose_people(index: Index, people: int | str | None, seed: int) -> dict[str
     return {"train": [name for turn, name in enumerate(train) if turn % VAL_TURN != 1], "val": val, "test": test}
 
 
+def faults_of(index: Index) -> dict[str, int]:
+    """Why rows of the lists cannot be used, and how many."""
+    return {FAULTS[fault]: int(np.sum(index.faults == fault)) for fault in np.unique(index.faults) if fault}
+
+
+def scan(root: Path) -> Scan:
+    """The pictures of a copy, for ``evaluators.prepare``: a file of faces for each person."""
+    base = find_root(root)
+    index = load_index(base, None, progress=True)
+    clips = []
+    for row in np.flatnonzero(index.faults == NO_FAULT).tolist():
+        path, person, part = (
+            index.paths[row].decode(),
+            index.people[row].decode(),
+            "test" if index.test[row] else "train",
+        )
+        box = tuple(corner / FRAME for corner in clamp_box(index.boxes[row].tolist()))
+        kind = KINDS[index.kinds[row]]
+        clips.append(Clip(path, base / path, person, kind, part, box=box, pack=f"{part}/{person}"))  # type: ignore[arg-type]
+    return Scan(clips, {}, faults_of(index))
+
+
+def index_of(prepared: Prepared) -> Index:
+    """The index of a prepared copy; boxes are cut already."""
+    table = prepared.table
+    return Index(
+        table["clip"].to_numpy(dtype=bytes),
+        table["person"].to_numpy(dtype=bytes),
+        np.array([KINDS.index(kind) for kind in table["kind"]], dtype=np.uint8),
+        (table["part"] == "test").to_numpy(),
+        np.zeros((len(table), 4), dtype=np.float32),
+        np.full(len(table), NO_FAULT, dtype=np.uint8),
+    )
+
+
+LAYOUTS.register(NAME)(Layout(scan, "the folders Data and metas of the published archive"))
+
+
 @register_dataset(NAME)
 def celeba_spoof(
     *,
@@ -222,21 +261,25 @@ def celeba_spoof(
     """The user's copy of CelebA-Spoof; ``seed`` draws the people of val, and the first ``people`` of all."""
     from .base import FaceData, Split, make_card
 
-    base = find_root(root)
-    whole = load_index(base, cache, progress)
-    left_out = {FAULTS[fault]: int(np.sum(whole.faults == fault)) for fault in np.unique(whole.faults) if fault}
-    index = whole.rows(whole.faults == NO_FAULT)
+    if root is not None and is_prepared(Path(root).expanduser()):
+        prepared = load_prepared(NAME, root)
+        index, left_out = index_of(prepared), dict(prepared.info["left_out"])
+        source: FaceSource | PackSource = prepared.source(prepared.table)
+    else:
+        base = find_root(root)
+        whole = load_index(base, cache, progress)
+        left_out = faults_of(whole)
+        index = whole.rows(whole.faults == NO_FAULT)
+        source = FaceSource(base, index)
     both = np.isin(index.people, index.people[index.test]) & ~index.test
     if both.any():  # a person is in one split only
         left_out["a person of the training list is in the test list, too"] = int(both.sum())
-        index = index.rows(~both)
     if left_out:
         reasons = "; ".join(f"{reason} ({number})" for reason, number in left_out.items())
         print(f"facenas: {NAME!r} leaves out {sum(left_out.values())} pictures: {reasons}.", file=sys.stderr)
-    source = FaceSource(base, index)
     splits = {}
     for name, members in choose_people(index, people, seed).items():
-        rows = np.flatnonzero(np.isin(index.people, members))
+        rows = np.flatnonzero(np.isin(index.people, members) & ~both)
         kinds = np.array(KINDS)[index.kinds[rows]]
         splits[name] = Split(kinds == "live", kinds, index.people[rows].astype(str), source, rows)
         if len(np.unique(splits[name].labels)) < 2:
@@ -248,7 +291,7 @@ def celeba_spoof(
         NAME,
         splits,
         simulated=False,
-        image_size=IMAGE_SIZE,
+        image_size=source.size,
         credit=CREDIT,
         licence=LICENCE,
         description=DESCRIPTION,
@@ -257,4 +300,4 @@ def celeba_spoof(
         seed=seed,
         left_out=left_out,
     )
-    return FaceData(NAME, splits, IMAGE_SIZE, card)
+    return FaceData(NAME, splits, source.size, card)

@@ -22,10 +22,10 @@ from .metrics import (
     area_under_curve,
     equal_error_rate,
     equal_error_threshold,
-    metrics_with_intervals,
+    judged_metrics,
     percent_of,
-    video_metrics,
 )
+from .scores import Scores
 from .task import Task
 
 LOSSES = {"pixel": pixel_wise_binary_loss, "binary": binary_loss, "cross_entropy": cross_entropy_loss}
@@ -53,6 +53,7 @@ class AntiSpoofing(Task):
         supervision: Literal["pixel", "binary", "cross_entropy"] = "pixel",
         augmentation: str = "crop",
     ) -> None:
+        data = data.for_network(image_size)
         check_size(data.image_size, image_size, data.name)
         find_augmentation(augmentation)
         self.data, self.image_size, self.augmentation = data, image_size, augmentation
@@ -122,20 +123,25 @@ class AntiSpoofing(Task):
         return self.scores(self.predict(network, split)).double().numpy()
 
     def headline(self, metrics: Mapping[str, Mapping[str, float | None]]) -> str:
-        return f"{percent_of('ACER', metrics['acer'])}, new people"
+        videos = f"; {percent_of('of videos', metrics['video_acer'])}" if "video_acer" in metrics else ""
+        return f"{percent_of('ACER', metrics['acer'])}, new people{videos}"
+
+    def judged_scores(
+        self, network: nn.Module, split: str = "test", val_outputs: Tensor | None = None
+    ) -> dict[str, Scores]:
+        """The scores of the validation split, which chooses thresholds, and of the judged one."""
+        val, judged = self.data.splits["val"], self.data.splits[split]
+        outputs = self.predict(network, val) if val_outputs is None else val_outputs
+        videos = self.data.card.get("unit") == "video"
+        found = {"val": Scores.of_split(self.scores(outputs).double().numpy(), val, videos)}
+        if split != "val":
+            found[split] = Scores.of_split(self.split_scores(network, judged), judged, videos)
+        return found
 
     def metrics(self, network: nn.Module, split: str = "test", val_outputs: Tensor | None = None) -> dict[str, Metric]:
         """Error rates on a split, at the threshold of equal errors on the validation split."""
-        val, judged = self.data.splits["val"], self.data.splits[split]
-        outputs = self.predict(network, val) if val_outputs is None else val_outputs
-        threshold = equal_error_threshold(self.scores(outputs).double().numpy(), val.labels)
-        scores = self.split_scores(network, judged)
-        frames = (scores, judged.labels, judged.kinds.tolist(), judged.people.tolist())
-        found = metrics_with_intervals(*frames, threshold)
-        if self.data.card.get("unit") == "video":
-            val_scores = self.scores(outputs).double().numpy()
-            found |= video_metrics(frames, (val_scores, val.labels, val.people.tolist()))
-        return found
+        found = self.judged_scores(network, split, val_outputs)
+        return judged_metrics(found[split], found["val"])
 
     def evidence(self, network: nn.Module, split: str = "test") -> dict[str, Any]:
         val, judged = self.data.splits["val"], self.data.splits[split]

@@ -13,11 +13,15 @@ two names the other way round, see `swap_error_names`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from searchspaces.errors import DatasetError
+
+if TYPE_CHECKING:
+    from .scores import Scores
 
 Array = NDArray[np.float64]
 Metric = dict[str, float | None]  # value, low, high
@@ -135,38 +139,46 @@ def metrics_with_intervals(
     return result
 
 
-def video_metrics(
-    frames: tuple[Array, NDArray[np.int64], Sequence[str], Sequence[str]],
-    val: tuple[Array, NDArray[np.int64], Sequence[str]],
-    rule: float = 0.5,
-) -> dict[str, Metric]:
+def video_metrics(judged: Scores, val: Scores, rule: float = 0.5) -> dict[str, Metric]:
     """Error rates of videos, whose score is the mean of their frames', and HTER at a fixed threshold.
 
     Args:
-        frames: scores, labels, kinds and videos of the judged frames.
-        val: scores, labels and videos of the validation split's, whose videos choose the threshold of equal errors.
+        judged: scores of the judged frames.
+        val: those of the validation split, whose videos choose the threshold of equal errors.
         rule: the released code of HaTFAS calls live what its softmax gives more than half.
 
     Returns:
-        ``hter_argmax`` of frames and ``video_hter_argmax`` of videos at the fixed threshold; ``video_acer``,
-        ``video_hter``, ``video_eer``, ``video_apcer``, ``video_bpcer``; all with intervals over videos.
+        ``video_`` and the name for each of `metrics_with_intervals` but ``auc`` and ``accuracy``; ``hter_argmax`` of
+        frames and ``video_hter_argmax`` of videos at the fixed threshold. Intervals are over people.
     """
-    scores, labels, kinds, videos = frames
-    owners, first, place = np.unique(np.asarray(videos), return_index=True, return_inverse=True)
-    of_video, video_labels = np.bincount(place, scores) / np.bincount(place), labels[first]
-    video_kinds = np.asarray(kinds)[first].tolist()
-    _, val_first, val_place = np.unique(np.asarray(val[2]), return_index=True, return_inverse=True)
-    threshold = equal_error_threshold(np.bincount(val_place, val[0]) / np.bincount(val_place), val[1][val_first])
-    own = owners.tolist()
-    chosen = metrics_with_intervals(of_video, video_labels, video_kinds, own, threshold)
-    fixed = metrics_with_intervals(of_video, video_labels, video_kinds, own, rule)
-    of_frames = metrics_with_intervals(scores, labels, kinds, videos, rule)
-    told = ("acer", "hter", "eer", "apcer", "bpcer")
+    videos, val_videos = judged.by_video(), val.by_video()
+    chosen = with_intervals(videos, equal_error_threshold(val_videos.values, val_videos.labels))
     return {
-        "hter_argmax": of_frames["hter"],
-        **{f"video_{name}": chosen[name] for name in told},
-        "video_hter_argmax": fixed["hter"],
+        "hter_argmax": with_intervals(judged, rule)["hter"],
+        **{f"video_{name}": metric for name, metric in chosen.items() if name not in ("auc", "accuracy")},
+        "video_hter_argmax": with_intervals(videos, rule)["hter"],
     }
+
+
+def with_intervals(scores: Scores, threshold: float) -> dict[str, Metric]:
+    """`metrics_with_intervals` of scores."""
+    kinds, people = scores.kinds.tolist(), scores.people.tolist()
+    return metrics_with_intervals(scores.values, scores.labels, kinds, people, threshold)
+
+
+def judged_metrics(judged: Scores, val: Scores) -> dict[str, Metric]:
+    """All error rates of one split at thresholds that the validation split chooses: of frames, and of videos if there
+    are any.
+
+    Raises:
+        DatasetError: if one of both lacks live pictures or attacks.
+    """
+    if val.labels.min() == val.labels.max():
+        raise DatasetError("A threshold of equal errors needs live pictures and attacks; val has only one of them.")
+    found = with_intervals(judged, equal_error_threshold(val.values, val.labels))
+    if judged.videos is not None and val.videos is not None:
+        found |= video_metrics(judged, val)
+    return found
 
 
 def percent_of(name: str, metric: Mapping[str, float | None]) -> str:

@@ -27,8 +27,8 @@ def build_task(
 
     Args:
         space: the space or a network of it: ``input_size``, and ``task`` if that is not anti-spoofing.
-        options: ``data``, ``data_root``, ``people``, ``data_seed``, ``supervision``, ``augmentation``,
-            ``task_options``, ``workers``, ``teacher``, ``distillation``, as in a run's config.yaml.
+        options: those of `load_data`, ``supervision``, ``augmentation``, ``task_options``, ``workers``, ``teacher``,
+            ``distillation``, as in a run's config.yaml.
         progress: show a progress bar while data is made.
         judging: the task only judges, so a data set without a training split will do, and no teacher is loaded.
         student: the only network of the space that will be trained, if there is only one.
@@ -37,13 +37,7 @@ def build_task(
         FacenasError: for an unknown data set, one that is incomplete or for another task; an unknown supervision or
             augmentation.
     """
-    data = build_dataset(
-        options["data"],
-        root=options.get("data_root"),
-        people=options.get("people"),
-        seed=options.get("data_seed", 0),
-        progress=progress,
-    )
+    data = load_data(options, progress)
     missing = [] if judging else [split for split in ("train", "val", "test") if split not in data.splits]
     if missing:
         raise DatasetError(
@@ -60,6 +54,39 @@ def build_task(
     elif options.get("distillation") and not options.get("teacher"):
         raise ConfigError("distillation says how a teacher teaches: give one with --teacher.")
     return task
+
+
+def load_data(options: Mapping[str, Any], progress: bool = True) -> Any:
+    """The data set that options describe, or two of them for cross-testing.
+
+    Args:
+        options: ``data``, ``data_root``, ``people``, ``data_seed``, ``protocol``, ``fold``; for a test on another set
+            ``test_data``, ``test_data_root``, ``test_protocol``.
+
+    Raises:
+        FacenasError: for an unknown data set, one that is incomplete, or two that do not go together.
+    """
+    seed = options.get("data_seed", 0)
+    data = build_dataset(
+        options["data"],
+        root=options.get("data_root"),
+        people=options.get("people"),
+        seed=seed,
+        progress=progress,
+        protocol=options.get("protocol"),
+        fold=options.get("fold"),
+    )
+    if not options.get("test_data"):
+        for name in ("test_data_root", "test_protocol"):
+            if options.get(name):
+                raise ConfigError(f"{name} belongs to a second data set: name it with --test-data.")
+        return data
+    from .datasets.cross import cross_data
+
+    root, protocol = options.get("test_data_root"), options.get("test_protocol")
+    return cross_data(
+        data, build_dataset(options["test_data"], root=root, seed=seed, progress=progress, protocol=protocol)
+    )
 
 
 def _antispoofing(space: Any, data: Any, options: Mapping[str, Any]) -> Task:

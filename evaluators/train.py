@@ -27,10 +27,12 @@ from searchspaces import Architecture
 from searchspaces.architecture import load_weights
 from searchspaces.errors import DivergenceError, FacenasError
 from searchspaces.files import write_json, write_text
+from searchspaces.folder import read_config
 from searchspaces.processes import child_environment
 
 from .checkpoint import EpochCheckpoint, best_epoch, go_on_after, latest_checkpoint
 from .datasets.base import Split
+from .scores import FILE as SCORES
 from .sharing import is_first_process, mean, shared_trainer_options
 from .task import TRAINER_OPTIONS, Task, TaskModule, WeightSchedule
 
@@ -233,8 +235,10 @@ def share_training(
     Args:
         options: of the task, see `tasks.build_task`.
     """
+    from .datasets import import_builder
     from .tasks import build_task
 
+    import_builder(options.get("data"))
     task = build_task(architecture.model_space(), options, progress=False, student=architecture)
     return partial(
         train_architecture, architecture, task, schedule, folder, seed, resume=resume, verify=False, **trainer_options
@@ -264,10 +268,16 @@ def save_weights(network: nn.Module, path: Path) -> None:
 
 
 def metrics_in_new_process(folder: Path, space: str) -> dict[str, dict[str, float | None]]:
-    """Metrics of a folder's architecture and weights, computed by a process that shares nothing with this one."""
-    command = [sys.executable, "-m", "evaluators.verify", str(folder)]
+    """Metrics of a folder's architecture and weights, computed by a process that shares nothing with this one.
+
+    It writes the scores into ``scores.tsv``, too, if the task has any.
+    """
+    command = [sys.executable, "-m", "evaluators.verify", str(folder), "--scores", str(folder / SCORES)]
     if ":" in space:  # a user's own class: its module must be named, a file alone may not import code
         command += ["--space-module", space.partition(":")[0]]
+    module, colon, _ = str(read_config(folder).get("data")).partition(":")
+    if colon and module in sys.modules:  # a user's own data set likewise
+        command += ["--data-module", module]
     # as many threads as here: another number rounds in another order, which can move a score across a threshold
     environment = child_environment(OMP_NUM_THREADS=str(torch.get_num_threads()))
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -10,6 +10,12 @@ def main(
     architecture: str,
     data: str | None = None,
     data_root: str | None = None,
+    protocol: str | None = None,
+    fold: int | None = None,
+    train_data: str | None = None,
+    test_data: str | None = None,
+    test_data_root: str | None = None,
+    test_protocol: str | None = None,
     data_seed: int | None = None,
     people: int | None = None,
     recipe: str = "quick",
@@ -35,6 +41,12 @@ def main(
         architecture: an architecture.json, or a run folder that holds one.
         data: the data set; that of the run which found the architecture, else the recipe's.
         data_root: the folder of the data set, for data sets that have one.
+        protocol: of the data set, where it has several, such as 1 to 4 of oulu-npu; the run's, else the usual one.
+        fold: of the protocol, where it has several.
+        train_data: another name of data, for cross-testing.
+        test_data: a data set for the test alone; the validation split of data chooses the threshold.
+        test_data_root: its folder.
+        test_protocol: its protocol.
         data_seed: seed of generated data; the run's, else 0.
         people: how many people of the data set are used; the run's, else from the recipe.
         recipe: hyper-parameters by name, quick or paper.
@@ -58,9 +70,15 @@ def main(
     from searchspaces.errors import ConfigError
 
     from .companions import check_devices
+    from .datasets import import_builder
     from .recipes import find_recipe
     from .task import WeightSchedule
 
+    if train_data is not None:
+        if data not in (None, train_data):
+            raise ConfigError(f"data is {data!r} and train_data {train_data!r}: they are the same. Give one of them.")
+        data = train_data
+    import_builder(data)
     given = Architecture.load(architecture)
     run = _run_options(Path(architecture)) if data is None else {}
     network = given.with_options(**space_options) if space_options else given
@@ -83,6 +101,7 @@ def main(
         "space": network.space,
         "data": defaults.data,
         "data_root": data_root or run.get("data_root"),
+        **_protocol_options(run, protocol, fold, test_data, test_data_root, test_protocol),
         "data_seed": run.get("data_seed", 0) if data_seed is None else data_seed,
         "people": run.get("people", defaults.people) if people is None else people,
         "recipe": recipe,
@@ -100,6 +119,27 @@ def main(
     folder = Path(out or f"runs/train-{network.space.rpartition(':')[2]}-{seed}")
     trainer_options = {"accelerator": accelerator, "devices": devices}
     _train(network, schedule, options, folder, trainer_options, resume=resume, overwrite=overwrite)
+
+
+def _protocol_options(
+    run: dict[str, Any],
+    protocol: str | None,
+    fold: int | None,
+    test_data: str | None,
+    test_data_root: str | None,
+    test_protocol: str | None,
+) -> dict[str, Any]:
+    """What is trained and tested on: as given, else as in the run. Another protocol or test set has folds and a folder
+    of its own."""
+    own = protocol is None and fold is None
+    other = test_data is not None or test_data_root is not None or test_protocol is not None
+    return {
+        "protocol": run.get("protocol") if protocol is None else protocol,
+        "fold": run.get("fold") if own else fold,
+        "test_data": test_data if other else run.get("test_data"),
+        "test_data_root": test_data_root if other else run.get("test_data_root"),
+        "test_protocol": test_protocol if other else run.get("test_protocol"),
+    }
 
 
 def _run_options(architecture: Path) -> dict[str, Any]:

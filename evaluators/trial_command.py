@@ -14,6 +14,8 @@ def main(
     recipe: str = "quick",
     data: str | None = None,
     data_root: str | None = None,
+    protocol: str | None = None,
+    fold: int | None = None,
     data_seed: int = 0,
     people: int | None = None,
     supervision: Literal["pixel", "binary", "cross_entropy", "drmc", "identity"] | None = None,
@@ -38,6 +40,8 @@ def main(
         recipe: hyper-parameters by name, quick or paper.
         data: the data set; by default the recipe's.
         data_root: the folder of the data set, for data sets that have one.
+        protocol: of the data set, where it has several.
+        fold: of the protocol, where it has several.
         data_seed: seed of generated data.
         people: how many people of the data set are used.
         supervision: what the loss compares; by default the recipe's.
@@ -87,6 +91,8 @@ def main(
     task_settings = {
         "data": found.data,
         "data_root": data_root,
+        "protocol": protocol,
+        "fold": fold,
         "data_seed": data_seed,
         "people": found.people if people is None else people,
         "supervision": supervision or found.supervision,

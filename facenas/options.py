@@ -22,8 +22,16 @@ class SearchOptions:
         space: the search space, or package.module:ClassName of your own.
         data: the data set. For anti-spoofing "portraits" is made from a package's portraits with simulated attacks,
             "folder" is yours; for detectors "scenes" is made from the same portraits, "wider-face" is WIDER FACE; for
-            recognition "orl" is the faces of AT&T, "identities" and "packed" are yours.
+            recognition "orl" is the faces of AT&T, "identities" and "packed" are yours. "oulu-npu", "casia-fasd",
+            "replay-attack" and "celeba-spoof" are licensed sets, prepared by evaluators.prepare;
+            package.module:function is a builder of your own.
         data_root: the folder of the data set, for data sets that have one.
+        protocol: of the data set, where it has several, such as 1 to 4 of oulu-npu.
+        fold: of the protocol, where it has several: 1 to 6 in protocols 3 and 4 of oulu-npu.
+        train_data: another name of data, for cross-testing.
+        test_data: a data set for the test alone; the validation split of data chooses the threshold.
+        test_data_root: its folder.
+        test_protocol: its protocol.
         data_seed: seed of generated data.
         people: how many people of the data set are used.
         recipe: hyper-parameters by name; quick for two CPU cores, paper for a GPU and licensed data.
@@ -75,6 +83,12 @@ class SearchOptions:
     space: str = "autofas"
     data: str | None = None
     data_root: str | None = None
+    protocol: str | None = None
+    fold: int | None = None
+    train_data: str | None = None
+    test_data: str | None = None
+    test_data_root: str | None = None
+    test_protocol: str | None = None
     data_seed: int = 0
     people: int | None = None
     recipe: str = "quick"
@@ -252,6 +266,7 @@ def resolve(options: SearchOptions) -> SearchOptions:
     """
     from evaluators.recipes import find_recipe
 
+    options = one_name(options)
     recipe = asdict(find_recipe(options.space, options.recipe, options.data))
     changes: dict[str, Any] = {
         name: recipe[name] for name in recipe if getattr(options, name, 0) is None and recipe[name] is not None
@@ -282,6 +297,21 @@ def resolve(options: SearchOptions) -> SearchOptions:
     return resolved
 
 
+def one_name(options: SearchOptions) -> SearchOptions:
+    """``train_data`` is another name of ``data``; a run has the latter only.
+
+    Raises:
+        ConfigError: if both are given and differ.
+    """
+    if options.train_data is None:
+        return options
+    if options.data not in (None, options.train_data):
+        raise ConfigError(
+            f"data is {options.data!r} and train_data {options.train_data!r}: they are the same. Give one."
+        )
+    return replace(options, data=options.train_data, train_data=None)
+
+
 def _require(options: SearchOptions, name: str, holds: Any, bound: str) -> None:
     value = getattr(options, name, None)
     if value is not None and not holds(value):
@@ -308,6 +338,7 @@ def from_run(given: SearchOptions, saved: dict[str, Any]) -> SearchOptions:
     Raises:
         ConfigError: naming an option that differs.
     """
+    given = one_name(given)
     kind = type(given)
     defaults = asdict(kind())
     try:

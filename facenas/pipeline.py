@@ -120,8 +120,10 @@ def build_task(options: SearchOptions) -> Task:
         FacenasError: if the data are missing or do not fit.
     """
     from evaluators import tasks
+    from evaluators.datasets import import_builder
     from searchspaces import build_space
 
+    import_builder(options.data)
     space = build_space(options.space, **{**options.space_options, **options.train_options})
     return tasks.build_task(space, to_dict(options))
 

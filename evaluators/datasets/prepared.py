@@ -49,10 +49,11 @@ def encode(pixels: np.ndarray) -> bytes:
 
 def decode(data: bytes, size: int) -> np.ndarray:
     """A JPEG file as (3, size, size) uint8, scaled if it has another size."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
-        if picture.size != (size, size):
-            picture = picture.resize((size, size), Image.Resampling.BICUBIC)
-        return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as file:
+        picture = file.convert("RGB")
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
 
 
 # ---- packs

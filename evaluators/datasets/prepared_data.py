@@ -100,8 +100,8 @@ def video_data(
         kinds = table["kind"].to_numpy(dtype=str)
         if len(np.unique(kinds == "live")) < 2:
             raise DatasetError(
-                f"The {split} split of {name!r} has {len(table)} pictures, and no live faces or no attacks: a list is cut "
-                f"off, or {prepared.root} was made of an incomplete copy; its prepared.json says what was skipped."
+                f"The {split} split of {name!r} has {len(table)} pictures, and no live faces or no attacks: a list is "
+                f"cut off, or {prepared.root} was made of an incomplete copy. Its prepared.json says what was skipped."
             )
         source = prepared.source(table, SIDE)
         people, clips = (table[column].to_numpy(dtype=str) for column in ("person", "clip"))

@@ -9,6 +9,7 @@ from PIL import Image
 from evaluators.antispoofing import AntiSpoofing
 from evaluators.datasets import build_dataset
 from evaluators.metrics import equal_error_threshold, video_metrics
+from evaluators.scores import Scores
 from searchspaces import Architecture
 from searchspaces.errors import ConfigError, DatasetError
 
@@ -73,8 +74,11 @@ def test_videos_are_judged_by_the_mean_of_their_frames():
     scores = np.array([0.9, 0.1, 0.6, 0.7, 0.2, 0.7, 0.1, 0.1])
     labels, videos = np.array([1, 1, 1, 1, 0, 0, 0, 0]), ["a", "a", "b", "b", "c", "c", "d", "d"]
     kinds = ["live"] * 4 + ["attack"] * 4
-    val = (np.array([0.2, 0.4, 0.6, 0.9]), np.array([0, 0, 1, 1]), ["p", "q", "r", "s"])
-    found = video_metrics((scores, labels, kinds, videos), val)
+    val = (np.array([0.2, 0.4, 0.6, 0.9]), np.array([0, 0, 1, 1]))
+    names = np.array(["p", "q", "r", "s"])
+    chosen = Scores(*val, np.array(["attack", "attack", "live", "live"]), names, names, np.zeros(4, int))
+    own = (np.array(kinds), np.array(videos), np.array(videos), np.tile([0, 1], 4))
+    found = video_metrics(Scores(scores, labels, *own), chosen)
     # means: a .5, b .65 live; c .45, d .1 attacks; both thresholds are .5
     assert equal_error_threshold(val[0], val[1]) == 0.5
     assert found["video_bpcer"]["value"] == 0 and found["video_apcer"]["value"] == 0

@@ -8,7 +8,8 @@ architecture parameters: ``alpha`` of shape ``(edges, operations)`` and, with ed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from searchspaces.cells import EDGES_KEPT, INPUTS, CellShape, MutableCell, edges
 from searchspaces.errors import ConfigError
 from searchspaces.operations import OPERATIONS, Zero
 
+from .fused import Plan, Term, begin_cell, is_fused
 from .stand_in import StandIn
 
 INITIAL_SCALE = 1e-3  # standard deviation of fresh architecture parameters, as in DARTS
@@ -136,6 +138,11 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     return last.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
 
 
+def all_operations(edge: MixedEdge | PartialEdge) -> Iterable[nn.Module]:
+    """The operations of an edge that are computed."""
+    return (edge.mixed if isinstance(edge, PartialEdge) else edge).operations
+
+
 def build_edge(operations: Sequence[str], channels: int, stride: int, partial_channels: int) -> nn.Module:
     """An edge whose operations see all channels, or 1/K of them: ``x, weights (operations,) -> (N, C, H', W')``."""
     if partial_channels > 1:
@@ -174,6 +181,29 @@ class MixedCell(StandIn):
         self.beta = shared_parameter(memo, f"beta/{self.name}", shape[:1]) if edge_normalisation else None
 
     def forward(self, before: Tensor, previous: Tensor) -> Tensor:
+        run = self.fused if is_fused(self, previous) else self.plain
+        return run(before, previous)
+
+    def fused(self, before: Tensor, previous: Tensor) -> Tensor:
+        """`plain`, cheaper (see `fused`)."""
+        probabilities, edge_weights = self.probabilities(), self.edge_weights()
+        weights = probabilities if self.beta is None else probabilities * edge_weights[:, None]
+        computed = [index for index, operation in enumerate(self.candidates) if operation != "none"]
+        run = begin_cell(self.frame, before, previous)
+        run.run(self._plan, weights[:, computed].flatten(), self._edges, edge_weights)
+        run.statistics.update()
+        return torch.cat(run.states[INPUTS:], dim=1)
+
+    @cached_property
+    def _edges(self) -> list[tuple[int, int, Any]]:
+        return [(*pair, edge) for pair, edge in zip(self.pairs, self.mixed_edges, strict=True)]
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return Plan([Term(*edge, each) for edge in self._edges for each in all_operations(edge[2])])
+
+    def plain(self, before: Tensor, previous: Tensor) -> Tensor:
+        """The formula as it is written, a layer after the other."""
         probabilities, edge_weights = self.probabilities(), self.edge_weights()
         states: list[Tensor] = [self.frame.preprocess_before(before), self.frame.preprocess_previous(previous)]
         sums: dict[int, Tensor] = {}

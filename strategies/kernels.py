@@ -1,0 +1,449 @@
+"""The arithmetic of a supernet with gradients written by hand: what torch's own layers compute, cheaper.
+
+A supernet is hundreds of small operations over maps of few channels. A layer's passes over memory cost as much as its
+arithmetic there, and its call as much as either. So
+
+- operations that leave one node are taken together, as groups of channels: T maps of C channels are one of T * C;
+- a batch norm is no layer but part of what is around it. The result of a convolution of 1x1 is centred in place, and its
+  scale becomes a factor of the weights that follow; no normalised map is ever written. A ReLU between them is taken of
+  the centred map, since ``relu(a x) = a relu(x)`` for a scale a > 0 (`Middle`);
+- all that enters a node has one gradient, which is centred once (`NodeSum`).
+
+Maps ``(N, C, H, W)`` are channels-last, and then a matrix of pixels ``(n, C)``, n = N * H * W, without a copy. Gradients
+can be taken once: for second derivatives use the plain layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+LANES = 16  # channels that fill a vector register; narrower pixels or blocks are taken several at a time
+EPSILON = 1e-5  # of torch's batch norms
+
+convolution_gradients = torch.ops.aten.convolution_backward
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+# ---- matrices of pixels
+
+
+def pixels(x: Tensor) -> Tensor:
+    """``(N, C, H, W) -> (n, C)``; a view if the channels are last in memory."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def picture(rows: Tensor, like: Tensor) -> Tensor:
+    """``(n, C) -> (N, C, H, W)`` with the sides of ``like``; a view."""
+    return rows.unflatten(0, (len(like), *like.shape[2:])).permute(0, 3, 1, 2)
+
+
+def pixels_at_once(rows: Tensor) -> int:
+    """How many neighbouring pixels to take as one row, so that it fills a register."""
+    count, channels = rows.shape
+    several = LANES // channels if channels < LANES and LANES % channels == 0 else 1
+    return several if count % several == 0 and rows.is_contiguous() else 1
+
+
+def packed(rows: Tensor, several: int) -> Tensor:
+    """``(n, C) -> (n / several, several * C)``; a view."""
+    return rows.view(-1, several * rows.shape[1]) if several > 1 else rows
+
+
+def tiled(row: Tensor, several: int) -> Tensor:
+    """``(C,) -> (several * C,)``: the row for each of the pixels of a packed one."""
+    return row.repeat(several) if several > 1 else row
+
+
+def column_sums(rows: Tensor) -> Tensor:
+    """``(n, C) -> (C,)``."""
+    several = pixels_at_once(rows)
+    sums = packed(rows, several).sum(0)
+    return sums.view(several, -1).sum(0) if several > 1 else sums
+
+
+def subtract_row_(rows: Tensor, row: Tensor) -> Tensor:
+    """``rows (n, C) - row (C,)`` in place."""
+    several = pixels_at_once(rows)
+    packed(rows, several).sub_(tiled(row, several))
+    return rows
+
+
+def add_scaled_(rows: Tensor, other: Tensor, scale: Tensor) -> Tensor:
+    """``rows (n, C) + other (n, C) * scale (C,)`` in place."""
+    several = min(pixels_at_once(rows), pixels_at_once(other))
+    packed(rows, several).addcmul_(packed(other, several), tiled(scale, several))
+    return rows
+
+
+def centre_(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Subtract every column's mean in place: the means, and the variances ``(C,)``. Two passes, as exact as torch's."""
+    mean = column_sums(rows) / len(rows)
+    subtract_row_(rows, mean)
+    return mean, column_sums(rows * rows) / len(rows)
+
+
+def product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """``(n, C) @ (C, C') -> (n, C')``; narrow pixels with a block-diagonal matrix of several."""
+    several = pixels_at_once(rows) if matrix.shape[1] <= LANES else 1
+    if several == 1:
+        return torch.mm(rows, matrix)
+    return torch.mm(packed(rows, several), torch.block_diag(*[matrix] * several)).view(len(rows), -1)
+
+
+def gram(left: Tensor, right: Tensor) -> Tensor:
+    """``(n, C), (n, C') -> (C, C')``: the left one transposed times the right one."""
+    several = min(pixels_at_once(left), pixels_at_once(right))
+    if several == 1:
+        return torch.mm(left.t(), right)
+    wide = torch.mm(packed(left, several).t(), packed(right, several))
+    return wide.view(several, left.shape[1], several, right.shape[1]).diagonal(dim1=0, dim2=2).sum(-1)
+
+
+def group_products(rows: Tensor, matrices: Tensor) -> Tensor:
+    """Each group of channels by its own matrix: ``(n, T * C), (T, C, C') -> (n, T * C')``."""
+    groups, before, after = matrices.shape
+    if groups == 1:
+        return product(rows, matrices[0])
+    together = max(1, LANES // before)  # narrow blocks are multiplied as one that is block-diagonal
+    if together >= groups:
+        return product(rows, torch.block_diag(*matrices))
+    result = rows.new_empty(len(rows), groups * after)
+    for first in range(0, groups, together):
+        chosen = matrices[first : first + together]
+        block = torch.block_diag(*chosen) if together > 1 else chosen[0]
+        end = first + len(chosen)
+        torch.mm(rows[:, first * before : end * before], block, out=result[:, first * after : end * after])
+    return result
+
+
+def group_grams(left: Tensor, right: Tensor, groups: int) -> Tensor:
+    """Each group of channels of the left transposed times that of the right: ``(T, C, C')``."""
+    if groups == 1:
+        return gram(left, right)[None]
+    before, after = left.shape[1] // groups, right.shape[1] // groups
+    together = min(groups, max(1, LANES // before))
+    found = []
+    for first in range(0, groups, together):
+        number = min(together, groups - first)
+        wide = gram(
+            left[:, first * before : (first + number) * before], right[:, first * after : (first + number) * after]
+        )
+        found.append(wide.view(number, before, number, after).diagonal(dim1=0, dim2=2).permute(2, 0, 1))
+    return torch.cat(found)
+
+
+# ---- depthwise convolutions
+
+
+def depthwise_weight_gradient(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """Gradient by the weight ``(C, 1, k, k')`` of a depthwise convolution.
+
+    oneDNN's kernel takes windows of up to three columns; for five torch falls back to a slow one. A window of five
+    columns is two of three on maps shifted by one pixel, of which the outer two columns count, and its own middle one.
+    """
+
+    def columns(shifted: Tensor, number: int) -> Tensor:
+        part, rest = weight[..., :number].contiguous(), [padding[0], number // 2]
+        options = (None, stride, rest, dilation, False, [0, 0], len(weight), [False, True, False])
+        return convolution_gradients(gradient, shifted, part, *options)[1]
+
+    if weight.shape[-1] != 5 or padding[1] != 2 or tuple(dilation) != (1, 1) or x.device.type != "cpu":
+        options = (None, stride, padding, dilation, False, [0, 0], len(weight), [False, True, False])
+        return convolution_gradients(gradient, x, weight, *options)[1]
+    left, right = columns(_shifted(x, 1), 3), columns(_shifted(x, -1), 3)
+    return torch.cat([left[..., :2], columns(x, 1), right[..., 1:]], dim=-1)
+
+
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """A map ``(N, C, H, W)`` moved by one column to the right (1) or left (-1), zeros behind it."""
+    rows = x.permute(0, 2, 3, 1).contiguous()
+    moved = torch.empty_like(rows)
+    flat, source, channels = moved.view(-1), rows.view(-1), x.shape[1]
+    if by > 0:
+        flat[channels:] = source[:-channels]
+        moved[:, :, 0] = 0
+    else:
+        flat[:-channels] = source[channels:]
+        moved[:, :, -1] = 0
+    return moved.permute(0, 3, 1, 2)
+
+
+def depthwise_input_gradient(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """Gradient by the input ``(N, C, H, W)`` of a depthwise convolution; of ``x`` only the shape counts."""
+    options = (None, stride, padding, dilation, False, [0, 0], len(weight), [True, False, False])
+    return convolution_gradients(gradient, x, weight, *options)[0]
+
+
+def repeated(x: Tensor, times: int) -> Tensor:
+    """``(N, C, H, W) -> (N, times * C, H, W)``: a copy for each group."""
+    return torch.cat([x] * times, dim=1) if times > 1 else x
+
+
+class Depthwise(torch.autograd.Function):
+    """Depthwise convolutions of one map, a group each: ``x (N, C, H, W), T weights (C, 1, k, k') -> (N, T * C, H', W')``.
+
+    Args:
+        window: stride, padding and dilation, a pair each.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: Sequence[tuple[int, int]], *weights: Tensor) -> Tensor:
+        together = torch.cat(weights) if len(weights) > 1 else weights[0]
+        ctx.save_for_backward(x, together)
+        ctx.window, ctx.groups = window, len(weights)
+        return F.conv2d(repeated(x, len(weights)), together, None, *window, len(together))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weights = ctx.saved_tensors
+        gradient, groups, of_x, of_weights = channels_last(gradient), ctx.groups, None, [None] * ctx.groups
+        if groups > 1 and not any(ctx.needs_input_grad[2:]):  # then only its shape counts
+            copies = torch.empty_like(x[:, :1].expand(-1, len(weights), -1, -1), memory_format=torch.channels_last)
+        else:
+            copies = repeated(x, groups)
+        if ctx.needs_input_grad[0]:
+            of_x = depthwise_input_gradient(gradient, copies, weights, *ctx.window)
+            if groups > 1:
+                first, *others = of_x.chunk(groups, dim=1)
+                of_x = sum(others, start=first)
+        if any(ctx.needs_input_grad[2:]):
+            of_weights = depthwise_weight_gradient(gradient, copies, weights, *ctx.window).chunk(groups)
+        return of_x, None, *of_weights
+
+
+# ---- a convolution of 1x1 with what follows it
+
+
+class Middle(torch.autograd.Function):
+    """Convolution 1x1, batch norm (of the batch, no scale), ReLU, depthwise convolution of stride 1, in T groups.
+
+    ``x (N, T * C, H, W), T pointwise (C, C), T depthwise (C, 1, k, k') -> (N, T * C, H, W)``, and the norms' means and
+    biased variances ``(T * C,)``, which have no gradient.
+
+    With y the centred result of the 1x1 convolution and s the norm's scale, what the ReLU gives is ``s relu(y)``, and s
+    goes into the depthwise weights. With g the gradient of ``relu(y)`` where y > 0, else 0, that of the convolution's
+    result is ``g - mean(g) - y s^2 mean(g y)``. The sum of ``g y`` is, by Euler's theorem for what is linear in its
+    weights, the sum of the weights times their gradient, if that is wanted anyway.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        groups = len(weights) // 2
+        matrices, depthwise = torch.stack(weights[:groups]), torch.cat(weights[groups:])
+        y = group_products(pixels(x), matrices.transpose(1, 2))
+        mean, variance = centre_(y)
+        scale = torch.rsqrt(variance + EPSILON)
+        window = (1, 1), tuple(side // 2 for side in depthwise.shape[2:]), (1, 1)
+        scaled = depthwise * scale.view(-1, 1, 1, 1)
+        result = F.conv2d(picture(y.relu(), x), scaled, None, *window, len(scaled))
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, matrices, scaled, y, scale)
+        ctx.window = window
+        ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)
+        return result, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, matrices, scaled, y, scale = ctx.saved_tensors
+        groups, needs = len(matrices), ctx.needs_input_grad
+        gradient = channels_last(gradient)
+        inside = picture(y, gradient)
+        back = pixels(channels_last(depthwise_input_gradient(gradient, inside, scaled, *ctx.window)))
+        back = torch.ops.aten.threshold_backward(back, y, 0)
+        of_depthwise: Sequence[Tensor | None] = [None] * groups
+        if needs[1 + groups]:
+            by_scaled = depthwise_weight_gradient(gradient, inside.relu(), scaled, *ctx.window)
+            along = (by_scaled * scaled).sum((1, 2, 3))
+            of_depthwise = (by_scaled * scale.view(-1, 1, 1, 1)).chunk(groups)
+        else:
+            along = column_sums(back * y)
+        mean = column_sums(back) / len(y)
+        add_scaled_(back, y, -(along / len(y)) * scale.square())
+        subtract_row_(back, mean)
+        of_x = picture(group_products(back, matrices), gradient) if needs[0] else None
+        of_matrices = group_grams(back, pixels(x), groups).unbind() if needs[1] else [None] * groups
+        return of_x, *of_matrices, *of_depthwise
+
+
+class Last(torch.autograd.Function):
+    """The last convolutions of 1x1 of T operations, their batch norms, and the operations' weights in their nodes' sums.
+
+    ``x (N, T * C', H, W), weights (T,), T matrices (C, C')``; or ``x (N, C', H, W)``, which all T take.
+
+    Returns:
+        For each operation its centred result y ``(N, C, H, W)``, then the factors ``(T, C)`` by which it has yet to be
+        multiplied, the operation's weight times the norm's scale, and the norms' means and variances ``(T * C,)``. What
+        flows back into y is the gradient of the finished product, whose mean does not matter (see `NodeSum`).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor, *matrices: Tensor) -> tuple[Tensor, ...]:
+        groups, together, rows = len(matrices), torch.stack(matrices), pixels(x)
+        ctx.shared = rows.shape[1] == together.shape[2]
+        if ctx.shared:
+            y = product(rows, together.flatten(0, 1).t())
+        else:
+            y = group_products(rows, together.transpose(1, 2))
+        mean, variance = centre_(y)
+        scale = torch.rsqrt(variance + EPSILON)
+        factors = weights[:, None] * scale.view(groups, -1)
+        ctx.save_for_backward(x if any(ctx.needs_input_grad[2:]) else None, together, y, scale, factors)
+        ctx.mark_non_differentiable(factors, mean, variance)
+        ctx.set_materialize_grads(False)
+        return *(picture(part, x) for part in y.chunk(groups, dim=1)), factors, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, matrices, y, scale, factors = ctx.saved_tensors
+        groups, needs = len(matrices), ctx.needs_input_grad
+        like = next(g for g in gradients if g is not None)
+        parts = [pixels(torch.zeros_like(like) if g is None else g) for g in gradients[:groups]]
+        g = torch.cat(parts, dim=1) if groups > 1 else parts[0]
+        along = column_sums(g * y)
+        of_weights = (along * scale).view(groups, -1).sum(1) if needs[1] else None
+        of_x, of_matrices = None, [None] * groups
+        if needs[0] or any(needs[2:]):
+            several = pixels_at_once(y)
+            shrink = tiled(-(along / len(y)) * scale.square(), several)
+            back = torch.addcmul(packed(g, several), packed(y, several), shrink).view_as(y)
+            own = matrices * factors[:, :, None]
+            if needs[0]:
+                of_rows = product(back, own.flatten(0, 1)) if ctx.shared else group_products(back, own)
+                of_x = picture(of_rows, like)
+            if any(needs[2:]):
+                rows = pixels(x)
+                found = gram(back, rows).view_as(own) if ctx.shared else group_grams(back, rows, groups)
+                of_matrices = (found * factors[:, :, None]).unbind()
+        return of_x, of_weights, *of_matrices
+
+
+class NodeSum(torch.autograd.Function):
+    """What a node is: the sum of the results y of `Last` times their factors, and of maps u times their weights.
+
+    ``sum_i f_i y_i + sum_m w_m u_m -> (N, C, H, W)``
+
+    The norm behind a y takes the mean out of a gradient anyway. So all y get one gradient, centred here once.
+
+    Args:
+        weights: ``(maps,)``.
+        factors: ``(C,)`` of each y.
+        tensors: the y, then the maps, each ``(N, C, H, W)``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, factors: Sequence[Tensor], *tensors: Tensor) -> Tensor:
+        results, maps = tensors[: len(factors)], tensors[len(factors) :]
+        total = None
+        for factor, y in zip(factors, results, strict=True):
+            total = pixels(y) * factor if total is None else add_scaled_(total, pixels(y), factor)
+        for weight, u in zip(weights.tolist(), maps, strict=True):
+            total = pixels(u) * weight if total is None else total.add_(pixels(u), alpha=weight)
+        assert total is not None
+        ctx.save_for_backward(weights, *(maps if ctx.needs_input_grad[0] else ()))
+        ctx.results = len(factors)
+        return picture(total, tensors[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weights, *maps = ctx.saved_tensors
+        gradient = channels_last(gradient)
+        g = pixels(gradient)
+        centred = picture(subtract_row_(g.clone(), column_sums(g) / len(g)), gradient) if ctx.results else None
+        needs = ctx.needs_input_grad[2 + ctx.results :]
+        of_maps = [gradient * w if need else None for w, need in zip(weights.tolist(), needs, strict=True)]
+        of_weights = torch.stack([torch.dot(g.view(-1), pixels(u).view(-1)) for u in maps]) if maps else None
+        return of_weights, None, *[centred] * ctx.results, *of_maps
+
+
+class Quarters(torch.autograd.Function):
+    """Every second pixel, beside the pixel that is below it to the right: what a factorised reduction sees.
+
+    ``(N, C, H, W) -> (N, 2 C, H / 2, W / 2)``, rounded up; zeros where there is no pixel below to the right.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        rows, channels = x.permute(0, 2, 3, 1), x.shape[1]
+        height, width = (-(-side // 2) for side in x.shape[2:])
+        quarters = (rows.new_zeros if (x.shape[2] % 2 or x.shape[3] % 2) else rows.new_empty)(
+            len(x), height, width, 2 * channels
+        )
+        quarters[..., :channels] = rows[:, ::2, ::2]
+        quarters[:, : x.shape[2] // 2, : x.shape[3] // 2, channels:] = rows[:, 1::2, 1::2]
+        ctx.sides = x.shape
+        return quarters.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        number, channels, height, width = ctx.sides
+        g = gradient.permute(0, 2, 3, 1)
+        back = g.new_zeros(number, height, width, channels)
+        back[:, ::2, ::2] = g[..., :channels]
+        back[:, 1::2, 1::2] = g[:, : height // 2, : width // 2, channels:]
+        return back.permute(0, 3, 1, 2)
+
+
+class Standardise(torch.autograd.Function):
+    """Batch norm with the batch's statistics and no scale: ``(N, C, H, W)`` both ways, and its mean and variance."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = pixels(x).clone()
+        mean, variance = centre_(y)
+        scale = torch.rsqrt(variance + EPSILON)
+        several = pixels_at_once(y)
+        packed(y, several).mul_(tiled(scale, several))
+        ctx.save_for_backward(y, scale)
+        ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)
+        return picture(y, x), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> Tensor:
+        y, scale = ctx.saved_tensors
+        g = pixels(channels_last(gradient))
+        several = pixels_at_once(y)
+        along, mean = column_sums(g * y) / len(g), column_sums(g) / len(g)
+        back = torch.addcmul(packed(g, several), packed(y, several), tiled(-along, several))
+        back.sub_(tiled(mean, several)).mul_(tiled(scale, several))
+        return picture(back.view_as(y), gradient)
+
+
+class Woven(torch.autograd.Function):
+    """Channels that operations have seen and those that pass by, shuffled: ``(N, S, H, W), (N, (K - 1) * S, H, W) ->
+    (N, K * S, H, W)``, in one copy (see `supernet.channel_shuffle`)."""
+
+    @staticmethod
+    def forward(ctx: Any, seen: Tensor, rest: Tensor) -> Tensor:
+        sampled = seen.shape[1]
+        parts = ctx.parts = rest.shape[1] // sampled + 1
+        woven = seen.new_empty(len(seen), *seen.shape[2:], sampled, parts)
+        woven[..., 0] = seen.permute(0, 2, 3, 1)
+        woven[..., 1:] = rest.permute(0, 2, 3, 1).unflatten(3, (parts - 1, sampled)).transpose(3, 4)
+        return woven.flatten(3).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        parts = gradient.permute(0, 2, 3, 1).unflatten(3, (-1, ctx.parts)).transpose(3, 4)
+        seen, rest = parts[..., 0, :], parts[..., 1:, :].flatten(3)
+        return channels_last(seen.permute(0, 3, 1, 2)), channels_last(rest.permute(0, 3, 1, 2))

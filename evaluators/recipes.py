@@ -65,6 +65,7 @@ class Recipe:
 
 PTA_PAPER = Recipe(
     people=None,
+    data="celeba-spoof",
     search_epochs=20,
     search_batch=32,
     warmup_epochs=0,
@@ -205,7 +206,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     **{space: {"paper": ASFD_PAPER, "quick": ASFD_QUICK} for space in DETECTORS},
     "autofas": {
         # section 3.3 of the paper; the retraining and the candidates' epochs are not given there
-        "paper": Recipe(people=None),
+        "paper": Recipe(people=None, data="oulu-npu"),
         "quick": Recipe(
             people=200,
             search_space={"channels": 8, "layout": "RRNRN", "stem_multiplier": 1},
@@ -225,6 +226,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "quick": replace(
             PTA_PAPER,
             people=200,
+            data="portraits",
             search_epochs=20,
             search_batch=8,
             search_learning_rate=2e-3,
@@ -239,7 +241,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     },
 }
 # a user's own space starts from these; its own constructor's defaults are its widths
-GENERAL = {name: replace(recipe, search_space={}, train_space={}) for name, recipe in RECIPES["autofas"].items()}
+GENERAL = {
+    name: replace(recipe, data="portraits", search_space={}, train_space={})
+    for name, recipe in RECIPES["autofas"].items()
+}
 
 
 def find_recipe(space: str, name: str, data: str | None = None) -> Recipe:

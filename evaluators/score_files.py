@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -27,7 +26,7 @@ def main(
     files: list[str],
     split: str = "test",
     unit: Literal["auto", "frame", "video"] = "auto",
-    json_output: bool = False,
+    json: bool = False,
 ) -> None:
     """Compute the error rates of score files; of several, such as a protocol's folds, their mean and deviation too.
 
@@ -37,8 +36,10 @@ def main(
         files: score files, or run folders that hold a scores.tsv.
         split: which split is judged.
         unit: what has a score, frames or videos (the mean of their frames); auto is videos where the files name them.
-        json_output: print JSON, fractions in place of percent.
+        json: print JSON, fractions in place of percent.
     """
+    from json import dumps
+
     from searchspaces.console import Reporter
 
     from .scores import read_scores
@@ -47,8 +48,8 @@ def main(
     for file in files:
         found[file] = rates_of(file, read_scores(file), split, unit)
     mean = summary(list(found.values()))
-    if json_output:
-        print(json.dumps({"files": found, "mean": mean} if len(found) > 1 else found[files[0]]))
+    if json:
+        print(dumps({"files": found, "mean": mean} if len(found) > 1 else found[files[0]]))
         return
     reporter = Reporter()
     for name, rates in found.items():

@@ -70,8 +70,8 @@ def square_region(x: float, y: float, width: float, height: float) -> Region | N
 def enlarge(region: Region, factor: float) -> Region:
     """A region scaled about its centre.
 
-    >>> enlarge((10.0, 0.0, 110.0, 100.0), 1.2)
-    (0.0, -10.0, 120.0, 110.0)
+    >>> enlarge((10.0, 0.0, 110.0, 100.0), 1.5)
+    (-15.0, -25.0, 135.0, 125.0)
     """
     x0, y0, x1, y1 = region
     dx, dy = (x1 - x0) * (factor - 1) / 2, (y1 - y0) * (factor - 1) / 2

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 FACE, MARGIN = 128, 8  # pixels: the paper's crop, the box and no more; and what random crops may take around it
 IMAGE_SIZE = FACE + 2 * MARGIN
 VAL_TURN = 5  # every fifth person of the training list is for validation
+IN_BOTH = "a person of the training list is in the test list, too"  # a person is in one split only
 FEWEST_PEOPLE = 5  # one to test, one to validate, three to train
 
 CREDIT = "CelebA-Spoof: Zhang, Yin, Li, Yin, Yan, Shao and Liu, ECCV 2020 (arXiv 2007.12342). The user's own copy."
@@ -211,6 +212,11 @@ def choose_people(index: Index, people: int | str | None, seed: int) -> dict[str
     return {"train": [name for turn, name in enumerate(train) if turn % VAL_TURN != 1], "val": val, "test": test}
 
 
+def in_both_lists(index: Index) -> np.ndarray:
+    """Rows (N,) of the training list whose person is in the test list, too: they are not used."""
+    return np.isin(index.people, index.people[index.test]) & ~index.test
+
+
 def faults_of(index: Index) -> dict[str, int]:
     """Why rows of the lists cannot be used, and how many."""
     return {FAULTS[fault]: int(np.sum(index.faults == fault)) for fault in np.unique(index.faults) if fault}
@@ -220,8 +226,9 @@ def scan(root: Path) -> Scan:
     """The pictures of a copy, for ``evaluators.prepare``: a file of faces for each person."""
     base = find_root(root)
     index = load_index(base, None, progress=True)
+    both = in_both_lists(index) & (index.faults == NO_FAULT)
     clips = []
-    for row in np.flatnonzero(index.faults == NO_FAULT).tolist():
+    for row in np.flatnonzero((index.faults == NO_FAULT) & ~both).tolist():
         path, person, part = (
             index.paths[row].decode(),
             index.people[row].decode(),
@@ -230,7 +237,7 @@ def scan(root: Path) -> Scan:
         box = tuple(corner / FRAME for corner in clamp_box(index.boxes[row].tolist()))
         kind = KINDS[index.kinds[row]]
         clips.append(Clip(path, base / path, person, kind, part, box=box, pack=f"{part}/{person}"))  # type: ignore[arg-type]
-    return Scan(clips, {}, faults_of(index))
+    return Scan(clips, {}, {**faults_of(index), IN_BOTH: int(both.sum())})
 
 
 def index_of(prepared: Prepared) -> Index:
@@ -271,9 +278,9 @@ def celeba_spoof(
         left_out = faults_of(whole)
         index = whole.rows(whole.faults == NO_FAULT)
         source = FaceSource(base, index)
-    both = np.isin(index.people, index.people[index.test]) & ~index.test
-    if both.any():  # a person is in one split only
-        left_out["a person of the training list is in the test list, too"] = int(both.sum())
+    both = in_both_lists(index)
+    if both.any():
+        left_out[IN_BOTH] = int(both.sum())
     if left_out:
         reasons = "; ".join(f"{reason} ({number})" for reason, number in left_out.items())
         print(f"facenas: {NAME!r} leaves out {sum(left_out.values())} pictures: {reasons}.", file=sys.stderr)

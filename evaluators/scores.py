@@ -69,7 +69,7 @@ class Scores:
         for what, column in (("kinds", self.kinds), ("people", self.people)):
             mixed = np.flatnonzero(column != column[first][place])
             if len(mixed):
-                raise DatasetError(f"The video {self.videos[mixed[0]]!r} has frames of several {what}.")
+                raise DatasetError(f"The video {str(self.videos[mixed[0]])!r} has frames of several {what}.")
         values = np.bincount(place, self.values) / np.bincount(place)
         labels, kinds, people = self.labels[first], self.kinds[first], self.people[first]
         return Scores(values, labels, kinds, people, names, np.zeros(len(names), dtype=np.int64))

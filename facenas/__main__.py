@@ -10,9 +10,12 @@ USAGE = """usage: facenas COMMAND ...
 commands:
   search STRATEGY   search an architecture: darts, pc_darts, gumbel, single_path, evolution or random_search
   train             train a found architecture (python -m evaluators.train)
+  prepare           cut faces out of a licensed data set, once (python -m evaluators.prepare)
   detect            find the faces of pictures with a trained detector (python -m evaluators.detect)
   embed             embeddings of pictures by a trained recognition network (python -m evaluators.embed)
   verify            judge a finished run once more, also on another data set (python -m evaluators.verify)
+  scores            error rates from score files alone (python -m evaluators.score_files)
+  reproduce         a paper's table on licensed data (python -m facenas.reproduce)
   published         write a network of a paper as an architecture file (python -m searchspaces.published)
   profile           count and measure an architecture or an ONNX file (python -m hardware.profile)
   measure           measure the latency of an architecture (python -m hardware.measure)
@@ -43,6 +46,9 @@ facenas COMMAND --help tells a command's options, facenas search STRATEGY --help
 # command -> where its function is, which is imported when it is called
 COMMANDS = {
     "train": ("evaluators.train_command", "main"),
+    "prepare": ("evaluators.prepare", "main"),
+    "scores": ("evaluators.score_files", "main"),
+    "reproduce": ("facenas.reproduce", "main"),
     "detect": ("evaluators.detect", "main"),
     "embed": ("evaluators.embed", "main"),
     "verify": ("evaluators.verify", "main"),

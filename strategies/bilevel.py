@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,6 +200,16 @@ class BilevelModule(DartsLightningModule):
     def arch_parameters(self) -> list[nn.Parameter]:
         return list(self.named_arch_parameters().values())
 
+    @cached_property
+    def architecture(self) -> list[nn.Parameter]:
+        """`arch_parameters` of the supernet as it is in the step, where looking for them anew would take its time."""
+        return self.arch_parameters()
+
+    @cached_property
+    def weights(self) -> list[nn.Parameter]:
+        """`weight_parameters`, likewise."""
+        return self.weight_parameters()
+
     def weight_parameters(self) -> list[nn.Parameter]:
         """All trainable parameters that are not the architecture's."""
         architecture = set(map(id, self.arch_parameters()))
@@ -237,9 +248,10 @@ class BilevelModule(DartsLightningModule):
 
     def _architecture_step(self, train: Any, val: Any) -> None:
         optimizer = self.architecture_optimizers()
-        alphas = self.arch_parameters()
+        alphas = self.architecture
         if self.order == "first":
-            gradients = _gradients(self._loss(val, "val"), alphas)
+            with frozen(self.weights):
+                gradients = _gradients(self._loss(val, "val"), alphas)
         else:
             gradients = self._second_order(train, val, alphas)
         if self.budget:
@@ -258,7 +270,7 @@ class BilevelModule(DartsLightningModule):
                 f"order=second unrolls a step of SGD, but the weights are trained by {name}. Use order=first."
             )
         group = optimizer.param_groups[0]
-        weights = self.weight_parameters()
+        weights = self.weights
         # the virtual steps must not leave traces in the statistics of the batch norms
         norms = [(buffer, buffer.clone()) for buffer in self.buffers()]
         gradients = unrolled_gradient(
@@ -278,7 +290,7 @@ class BilevelModule(DartsLightningModule):
         return gradients
 
     def _weight_step(self, train: Any, batch_idx: int) -> None:
-        with frozen(self.arch_parameters()):
+        with frozen(self.architecture):
             self.advance_optimization(self._loss(train, "train"), batch_idx, self.gradient_clip_val)
 
     def _loss(self, batch: Any, phase: str | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -96,11 +97,10 @@ class Term(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a term adds to its node: a map, times a factor ``(C,)`` if it is of `kernels.Last`, else its weight."""
+    """What a term adds to its node, of `kernels.Last`: a map ``(N, C, H, W)`` times a factor ``(C,)``."""
 
     map: Tensor
-    factor: Tensor | None
-    weight: Tensor
+    factor: Tensor
 
 
 class Source:
@@ -111,8 +111,8 @@ class Source:
     """
 
     def __init__(self, x: Tensor, stride: int, parts: int, statistics: Statistics) -> None:
-        self.whole, self.stride, self.parts, self.statistics = x, stride, parts, statistics
-        self.x = x if parts == 1 else channels_last(x[:, : x.shape[1] // parts])
+        self.stride, self.parts, self.statistics = stride, parts, statistics
+        self.x, self._rest = (x, None) if parts == 1 else kernels.Parted.apply(x, parts)
 
     @cached_property
     def relu(self) -> Tensor:
@@ -121,8 +121,8 @@ class Source:
     @cached_property
     def rest(self) -> Tensor:
         """The channels that pass by the operations (see `supernet.PartialEdge`)."""
-        rest = self.whole[:, self.whole.shape[1] // self.parts :]
-        return channels_last(F.max_pool2d(rest, 2, 2, ceil_mode=True) if self.stride == 2 else rest)
+        assert self._rest is not None
+        return F.max_pool2d(self._rest, 2, 2, ceil_mode=True) if self.stride == 2 else self._rest
 
     @cached_property
     def reduced(self) -> Tensor:
@@ -162,36 +162,31 @@ def last(
     """The end of operations (see `kernels.Last`)."""
     *maps, factors, mean, variance = kernels.Last.apply(x, weights, *matrices)
     statistics.add(norms, mean, variance, maps[0].numel() // maps[0].shape[1])
-    return [Result(*each) for each in zip(maps, factors.unbind(), weights, strict=True)]
-
-
-def skips(operations: Sequence[nn.Module], source: Source, weights: Tensor) -> list[Result]:
-    return [Result(source.x, None, weight) for weight in weights.unbind()]
-
-
-def pools(operations: Sequence[nn.Sequential], source: Source, weights: Tensor) -> list[Result]:
-    """A pool and its norm, which is the same on all edges."""
-    result, mean, variance = kernels.Standardise.apply(POOLS[type(operations[0][0])](source.x, source.stride))
-    count = result.numel() // result.shape[1]
-    for operation in operations:
-        source.statistics.add([operation[1]], mean, variance, count)
-    return [Result(result, None, weight) for weight in weights.unbind()]
-
-
-def others(operations: Sequence[nn.Module], source: Source, weights: Tensor) -> list[Result]:
-    """Anything else, by its own layers."""
-    return [Result(channels_last(each(source.x)), None, w) for each, w in zip(operations, weights.unbind(), strict=True)]
+    return [Result(*each) for each in zip(maps, factors.unbind(), strict=True)]
 
 
 LOWERINGS: dict[type[nn.Module], Callable[[Any, Source, Tensor], list[Result]]] = {
     SeparableConv: separable,
     FactorizedReduce: reductions,
-    nn.Identity: skips,
-    nn.MaxPool2d: pools,
-    nn.AvgPool2d: pools,
 }
-# results that are one map, or no more than the operation's own
-WHOLE = (skips, pools, others)
+
+
+# ---- operations that are the same on all edges that leave a state: their maps are mixed
+
+
+def pool(operations: Sequence[nn.Sequential], source: Source) -> Tensor:
+    """A pool and its norm, ``(N, C, H', W')``."""
+    result, mean, variance = kernels.Standardise.apply(POOLS[type(operations[0][0])](source.x, source.stride))
+    for operation in operations:
+        source.statistics.add([operation[1]], mean, variance, result.numel() // result.shape[1])
+    return result
+
+
+MAPS: dict[type[nn.Module], Callable[[Any, Source], Tensor]] = {
+    nn.Identity: lambda operations, source: source.x,
+    nn.MaxPool2d: pool,
+    nn.AvgPool2d: pool,
+}
 
 
 @lru_cache(maxsize=64)
@@ -243,7 +238,7 @@ class Plan:
         groups: dict[Any, list[int]] = defaultdict(list)
         for index, term in enumerate(terms):
             groups[(term.source, term.edge.stride, *kind_of(term.operation))].append(index)
-        self.terms, self.groups = terms, sorted(groups.items(), key=lambda item: item[0][0])
+        self.terms, self.groups = terms, sorted(groups.items(), key=lambda item: item[0][:2])
         self.order = [index for _, members in self.groups for index in members]
 
 
@@ -267,47 +262,67 @@ class Pass:
             edges: (source, target, module) of the edges that run, by target.
             edge_weights: ``(edges,)``, for the channels that pass by the operations.
         """
-        weights = weights[plan.order] if plan.order != list(range(len(plan.order))) else weights
-        shares = iter(weights.split([len(members) for _, members in plan.groups]))
+        shares = weights[plan.order].split([len(members) for _, members in plan.groups])
+        waiting = list(zip(plan.groups, shares, strict=True))
         found: dict[int, list[Result]] = defaultdict(list)
-        groups = iter(plan.groups)
-        waiting = next(groups, None)
+        maps: dict[int, list[Tensor]] = defaultdict(list)
         for target in sorted({target for _, target, _ in edges}):
-            while waiting is not None and waiting[0][0] < target:
-                self._compute(plan, waiting, next(shares), found)
-                waiting = next(groups, None)
-            self.states.append(self._node(found[target], [e for e in edges if e[1] == target], edges, edge_weights))
+            ready = [each for each in waiting if each[0][0][0] < target]
+            waiting = waiting[len(ready) :]
+            for of_source in groupby(ready, lambda each: each[0][0][:2]):
+                self._leave(plan, list(of_source[1]), found, maps)
+            entering = [(place, *edge) for place, edge in enumerate(edges) if edge[1] == target]
+            self.states.append(self._node(found[target], maps[target], entering, edge_weights))
 
-    def _compute(self, plan: Plan, group: Any, weights: Tensor, found: dict[int, list[Result]]) -> None:
-        """All terms of a group, into the lists of their targets."""
-        (_, _, kind, _), members = group
-        terms = [plan.terms[index] for index in members]
-        source, lower = self._source(terms[0].source, terms[0].edge), LOWERINGS.get(kind, others)
-        most = len(terms) if lower in WHOLE else source.most_together
-        for start in range(0, len(terms), most):
-            some = slice(start, start + most)
-            results = lower([term.operation for term in terms[some]], source, weights[some])
-            for term, result in zip(terms[some], results, strict=True):
-                found[term.target].append(result)
+    def _leave(
+        self, plan: Plan, groups: list[tuple[Any, Tensor]], found: dict[int, list[Result]], maps: dict[int, list[Tensor]]
+    ) -> None:
+        """All terms that leave a state, into the lists of the nodes they enter."""
+        mixed: dict[int, dict[int, Tensor]] = defaultdict(dict)  # target: number of the map: weight
+        shared: list[Tensor] = []
+        for ((_, _, kind, _), members), weights in groups:
+            terms = [plan.terms[index] for index in members]
+            source = self._source(terms[0].source, terms[0].edge)
+            if kind in LOWERINGS:
+                most = source.most_together
+                for start in range(0, len(terms), most):
+                    some = slice(start, start + most)
+                    results = LOWERINGS[kind]([term.operation for term in terms[some]], source, weights[some])
+                    for term, result in zip(terms[some], results, strict=True):
+                        found[term.target].append(result)
+                continue
+            if kind in MAPS:
+                together = [terms]
+                shared.append(MAPS[kind]([term.operation for term in terms], source))
+            else:  # anything else by its own layers
+                together = [[term] for term in terms]
+                shared += [channels_last(term.operation(source.x)) for term in terms]
+            for term, weight in zip(terms, weights.unbind(), strict=True):
+                number = len(shared) - len(together) + (0 if kind in MAPS else terms.index(term))
+                mixed[term.target][number] = weight
+        if shared:
+            nothing = shared[0].new_zeros(())
+            table = [torch.stack([row.get(number, nothing) for number in range(len(shared))]) for row in mixed.values()]
+            for target, mix in zip(mixed, kernels.Mixes.apply(torch.stack(table), *shared), strict=True):
+                maps[target].append(mix)
 
     def _node(
-        self, results: list[Result], entering: list[tuple[int, int, Any]], edges: Any, edge_weights: Tensor
+        self,
+        results: list[Result],
+        maps: list[Tensor],
+        entering: Sequence[tuple[int, int, int, Any]],
+        edge_weights: Tensor,
     ) -> Tensor:
-        finished = [each for each in results if each.factor is not None]
-        maps = [each for each in results if each.factor is None]
-        sources = [self._source(source, edge) for source, _, edge in entering]
-        if results:
-            weights = torch.stack([each.weight for each in maps]) if maps else edge_weights.new_empty(0)
-            total = kernels.NodeSum.apply(
-                weights, [each.factor for each in finished], *(each.map for each in (*finished, *maps))
-            )
+        sources = [self._source(source, edge) for _, source, _, edge in entering]
+        if results or maps:
+            total = kernels.NodeSum.apply([each.factor for each in results], *(each.map for each in results), *maps)
         else:  # every edge has sampled `none`
             stride = sources[0].stride
             total = channels_last(sources[0].x[:, :, ::stride, ::stride] * 0.0)
         if sources[0].parts == 1:
             return total
-        places = [edges.index(edge) for edge in entering]
-        rest = kernels.NodeSum.apply(edge_weights[places], [], *(source.rest for source in sources))
+        weights = edge_weights[[place for place, *_ in entering]][None]
+        (rest,) = kernels.Mixes.apply(weights, *(source.rest for source in sources))
         return kernels.Woven.apply(total, rest)
 
     def _source(self, state: int, edge: Any) -> Source:
@@ -334,4 +349,4 @@ def preprocess(module: ReLUConvNorm | FactorizedReduce, x: Tensor, statistics: S
         (result,) = reductions([module], source, one)
     else:
         (result,) = last(source.relu, [flat(module[1].weight)], [module[2]], statistics, one)
-    return kernels.NodeSum.apply(x.new_empty(0), [result.factor], result.map)
+    return kernels.NodeSum.apply([result.factor], result.map)

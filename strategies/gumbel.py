@@ -26,7 +26,7 @@ if __name__ == "__main__":  # before the heavy imports
 
     raise SystemExit(search_command("gumbel"))
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from searchspaces.autofem import MutablePyramid, MutableTree, joined_nodes
-from searchspaces.cells import EDGES_KEPT, MutableCell
+from searchspaces.cells import EDGES_KEPT, INPUTS, MutableCell
 from searchspaces.elastic import Kept, MutableElastic
 from searchspaces.errors import ConfigError
 from searchspaces.pta import MutableBlock, run_branches
@@ -44,7 +44,8 @@ from .bilevel import BilevelModule
 from .branches import MODES, MixedBlock
 from .darts import DARTS
 from .elastic import MixedElastic
-from .supernet import MixedCell
+from .fused import Plan, Term, begin_cell
+from .supernet import MixedCell, operation_of
 
 Sampled = Literal["auto", "edges", "operations", "both"]
 TEMPERATURES = (10.0, 0.1)  # of sampled operations, from the first epoch to the last; GDAS, section 4.1
@@ -126,8 +127,14 @@ class SampledOperations:
         """The result of an edge whose row of alpha is ``index``."""
         if self.sampled == "edges":
             return module(x, F.softmax(self.alpha[index], dim=0))
-        operation, factor = gdas_weight(self.alpha[index], self.temperature)
+        ((operation, factor),) = self.sampled_operations(index)
         return factor * module.one(x, operation)
+
+    def sampled_operations(self, index: int) -> list[tuple[int, Tensor]]:
+        """(operation, weight) of those that run on the edge whose row of alpha is ``index``."""
+        if self.sampled == "edges":
+            return list(enumerate(F.softmax(self.alpha[index], dim=0)))
+        return [gdas_weight(self.alpha[index], self.temperature)]
 
 
 class GumbelTree(SampledOperations, MixedTree):
@@ -167,17 +174,48 @@ class GumbelCell(SampledOperations, MixedCell):
         super().__init__(cell, memo, partial_channels, edge_normalisation=True)
         self.sampled = sampled
 
-    def forward(self, before: Tensor, previous: Tensor) -> Tensor:
+    def fused(self, before: Tensor, previous: Tensor) -> Tensor:
+        """`plain`, cheaper (see `fused`); draws the same numbers in the same order."""
+        kept, terms, weights = [], [], []
+        for source, target, share in self.sampled_edges():
+            index = self.pairs.index((source, target))
+            edge = self.mixed_edges[index]
+            chosen = self.sampled_operations(index)
+            # a sampled operation's factor is one of the whole edge, its passing channels among it
+            kept.append((source, target, edge, share if self.sampled == "edges" else share * chosen[0][1]))
+            for operation, weight in chosen:
+                if self.candidates[operation] != "none":
+                    terms.append(Term(source, target, edge, operation_of(edge, operation)))
+                    weights.append(weight * share)
+        run = begin_cell(self.frame, before, previous)
+        shares = torch.stack([share for *_, share in kept])
+        run.run(Plan(terms), torch.stack(weights) if weights else shares[:0], [edge[:3] for edge in kept], shares)
+        run.statistics.update()
+        return torch.cat(run.states[INPUTS:], dim=1)
+
+    def sampled_edges(self) -> Iterator[tuple[int, int, Tensor]]:
+        """(source, target, weight) of the edges that run, by target."""
+        assert self.beta is not None
+        start = 0
+        for target in range(INPUTS, INPUTS + self.nodes):
+            beta = self.beta[start : start + target]
+            for source, share in self.kept_edges(beta):
+                yield source, target, share
+            start += target
+
+    def kept_edges(self, beta: Tensor) -> list[tuple[int, Tensor]]:
+        """(source, weight) of the edges into a node that run, of its ``beta (sources,)``."""
+        if self.samples_edges:
+            return [(source, straight_through_weight(beta, source)) for source in gumbel_indices(beta, EDGES_KEPT)]
+        return list(enumerate(F.softmax(beta, dim=0)))
+
+    def plain(self, before: Tensor, previous: Tensor) -> Tensor:
         assert self.beta is not None
         states: list[Tensor] = [self.frame.preprocess_before(before), self.frame.preprocess_previous(previous)]
         start = 0
         while start < len(self.pairs):
             candidates = len(states)  # every earlier node
-            beta = self.beta[start : start + candidates]
-            if self.samples_edges:
-                kept = [(source, straight_through_weight(beta, source)) for source in gumbel_indices(beta, EDGES_KEPT)]
-            else:
-                kept = list(enumerate(F.softmax(beta, dim=0)))
+            kept = self.kept_edges(self.beta[start : start + candidates])
             states.append(weighted_sum(self, kept, start, states))
             start += candidates
         return torch.cat(states[2:], dim=1)

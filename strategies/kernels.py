@@ -43,7 +43,8 @@ def pixels(x: Tensor) -> Tensor:
 
 def picture(rows: Tensor, like: Tensor) -> Tensor:
     """``(n, C) -> (N, C, H, W)`` with the sides of ``like``; a view."""
-    return rows.unflatten(0, (len(like), *like.shape[2:])).permute(0, 3, 1, 2)
+    number, _, height, width = like.shape
+    return rows.view(number, height, width, rows.shape[1]).permute(0, 3, 1, 2)
 
 
 def pixels_at_once(rows: Tensor) -> int:
@@ -182,7 +183,13 @@ def _shifted(x: Tensor, by: int) -> Tensor:
 def depthwise_input_gradient(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> Tensor:
-    """Gradient by the input ``(N, C, H, W)`` of a depthwise convolution; of ``x`` only the shape counts."""
+    """Gradient by the input ``(N, C, H, W)`` of a depthwise convolution; of ``x`` only the shape counts.
+
+    At stride 1 it is a convolution itself, with the window turned round, and faster as one.
+    """
+    if tuple(stride) == (1, 1):
+        reach = [d * (side - 1) - p for d, side, p in zip(dilation, weight.shape[2:], padding, strict=True)]
+        return F.conv2d(gradient, weight.flip(2, 3), None, 1, reach, dilation, len(weight))
     options = (None, stride, padding, dilation, False, [0, 0], len(weight), [True, False, False])
     return convolution_gradients(gradient, x, weight, *options)[0]
 
@@ -333,43 +340,75 @@ class Last(torch.autograd.Function):
         return of_x, of_weights, *of_matrices
 
 
-class NodeSum(torch.autograd.Function):
-    """What a node is: the sum of the results y of `Last` times their factors, and of maps u times their weights.
+class Mixes(torch.autograd.Function):
+    """Weighted sums of the maps that leave a node, one for each node they enter: ``sum_m w_tm u_m``.
 
-    ``sum_i f_i y_i + sum_m w_m u_m -> (N, C, H, W)``
+    ``weights (T, maps), maps (N, C, H, W) -> T x (N, C, H, W)``
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(weights, *(maps if ctx.needs_input_grad[0] else ()))
+        return tuple(combination(maps, row) for row in weights.tolist())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        weights, *maps = ctx.saved_tensors
+        gradients = tuple(map(channels_last, gradients))
+        of_maps = [
+            combination(gradients, column) if needed else None
+            for column, needed in zip(weights.t().tolist(), ctx.needs_input_grad[1:], strict=True)
+        ]
+        if not maps:
+            return None, *of_maps
+        rows = [torch.stack([torch.dot(numbers(g), numbers(u)) for u in maps]) for g in gradients]
+        return torch.stack(rows), *of_maps
+
+
+def combination(maps: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """``sum_m w_m u_m`` of maps of one shape and layout."""
+    total = maps[0] * weights[0]
+    for u, weight in zip(maps[1:], weights[1:], strict=True):
+        total.add_(u, alpha=weight)
+    return total
+
+
+def numbers(x: Tensor) -> Tensor:
+    """All elements of a channels-last map in a row."""
+    return x.permute(0, 2, 3, 1).reshape(-1)
+
+
+class NodeSum(torch.autograd.Function):
+    """What a node is: the sum of the results y of `Last` times their factors, and of maps u.
+
+    ``sum_i f_i y_i + sum_m u_m -> (N, C, H, W)``
 
     The norm behind a y takes the mean out of a gradient anyway. So all y get one gradient, centred here once.
 
     Args:
-        weights: ``(maps,)``.
         factors: ``(C,)`` of each y.
         tensors: the y, then the maps, each ``(N, C, H, W)``.
     """
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, factors: Sequence[Tensor], *tensors: Tensor) -> Tensor:
-        results, maps = tensors[: len(factors)], tensors[len(factors) :]
+    def forward(ctx: Any, factors: Sequence[Tensor], *tensors: Tensor) -> Tensor:
+        ctx.results, ctx.maps = len(factors), len(tensors) - len(factors)
         total = None
-        for factor, y in zip(factors, results, strict=True):
+        for factor, y in zip(factors, tensors, strict=False):
             total = pixels(y) * factor if total is None else add_scaled_(total, pixels(y), factor)
-        for weight, u in zip(weights.tolist(), maps, strict=True):
-            total = pixels(u) * weight if total is None else total.add_(pixels(u), alpha=weight)
+        for u in tensors[ctx.results :]:
+            total = pixels(u).clone() if total is None else total.add_(pixels(u))
         assert total is not None
-        ctx.save_for_backward(weights, *(maps if ctx.needs_input_grad[0] else ()))
-        ctx.results = len(factors)
         return picture(total, tensors[0])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weights, *maps = ctx.saved_tensors
         gradient = channels_last(gradient)
         g = pixels(gradient)
         centred = picture(subtract_row_(g.clone(), column_sums(g) / len(g)), gradient) if ctx.results else None
-        needs = ctx.needs_input_grad[2 + ctx.results :]
-        of_maps = [gradient * w if need else None for w, need in zip(weights.tolist(), needs, strict=True)]
-        of_weights = torch.stack([torch.dot(g.view(-1), pixels(u).view(-1)) for u in maps]) if maps else None
-        return of_weights, None, *[centred] * ctx.results, *of_maps
+        return None, *[centred] * ctx.results, *[gradient] * ctx.maps
 
 
 class Quarters(torch.autograd.Function):
@@ -426,6 +465,20 @@ class Standardise(torch.autograd.Function):
         back = torch.addcmul(packed(g, several), packed(y, several), tiled(-along, several))
         back.sub_(tiled(mean, several)).mul_(tiled(scale, several))
         return picture(back.view_as(y), gradient)
+
+
+class Parted(torch.autograd.Function):
+    """The first 1/K of the channels, and the rest: ``(N, C, H, W) -> (N, C / K, H, W), (N, C - C / K, H, W)``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+        seen = x.shape[1] // parts
+        return channels_last(x[:, :seen]), channels_last(x[:, seen:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return torch.cat([channels_last(g) for g in gradients], dim=1), None
 
 
 class Woven(torch.autograd.Function):

@@ -143,6 +143,12 @@ def all_operations(edge: MixedEdge | PartialEdge) -> Iterable[nn.Module]:
     return (edge.mixed if isinstance(edge, PartialEdge) else edge).operations
 
 
+def operation_of(edge: MixedEdge | PartialEdge, index: int) -> nn.Module:
+    """The operation of a candidate that is computed."""
+    mixed = edge.mixed if isinstance(edge, PartialEdge) else edge
+    return mixed.operations[mixed.computed.index(index)]
+
+
 def build_edge(operations: Sequence[str], channels: int, stride: int, partial_channels: int) -> nn.Module:
     """An edge whose operations see all channels, or 1/K of them: ``x, weights (operations,) -> (N, C, H', W')``."""
     if partial_channels > 1:

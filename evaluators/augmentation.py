@@ -17,7 +17,10 @@ from torchvision.transforms.v2 import functional as tv
 
 from searchspaces.errors import UnknownNameError
 
+from .deit_augmentation import deit, mix
+
 Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
+Mixing = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 ADJUSTMENTS = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
 
 
@@ -172,7 +175,9 @@ def colour_and_noise(pictures: Tensor, random: np.random.Generator) -> Tensor:
 
 
 # what is done to a batch after random crops and mirror images, by the name of the option
-AUGMENTATIONS: dict[str, Augmentation | None] = {"crop": None, "colour": colour_and_noise, "pose": pose}
+AUGMENTATIONS: dict[str, Augmentation | None] = {"crop": None, "colour": colour_and_noise, "pose": pose, "deit": deit}
+# what is done to whole batches and their labels after that
+MIXINGS: dict[str, Mixing] = {"deit": mix}
 
 
 def find_augmentation(name: str) -> Augmentation | None:

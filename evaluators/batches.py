@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from searchspaces.errors import DatasetError
 
-from .augmentation import find_augmentation
+from .augmentation import MIXINGS, find_augmentation
 from .sharing import own_rows
 
 
@@ -78,7 +78,8 @@ class EpochBatches(Sampler[BatchKey]):
 
 
 class TrainingBatches(Dataset):
-    """Random crops and mirror images: ``BatchKey -> pictures (N, 3, S, S) in [-1, 1], labels (N,) float``.
+    """Random crops and mirror images: ``BatchKey -> pictures (N, 3, S, S) in [-1, 1], labels (N,) float``, which are
+    shares of live where an augmentation mixes pictures.
 
     Args:
         augmentation: what is done to the crops after that, see `augmentation.AUGMENTATIONS`.
@@ -104,7 +105,14 @@ class TrainingBatches(Dataset):
         batch = torch.stack(crops)
         if augment is not None:
             # after the crops, whose draws stay the same with any augmentation
-            batch = augment(batch, random)[key.rows]
+            batch = augment(batch, random)
+        mixing = MIXINGS.get(self.augmentation)
+        if mixing is not None:  # of the whole batch, which an augmentation has had to see
+            labels = torch.from_numpy(self.split.labels[key.indices]).float()
+            mixed, labels = mixing(normalise(batch), labels, random)
+            return mixed[key.rows].contiguous(memory_format=torch.channels_last), labels[key.rows]
+        if augment is not None:
+            batch = batch[key.rows]
         return normalise(batch), torch.from_numpy(self.split.labels[key.indices[key.rows]]).float()
 
 

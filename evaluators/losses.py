@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,6 +42,8 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: ``(N, 2)``; class 1 is live, 0 an attack.
-        labels: ``(N,)``, 1 for live, 0 for attack.
+        labels: ``(N,)``, 1 for live, 0 for attack; between them for mixed pictures, which makes it the cross-entropy of
+            two distributions.
     """
-    return F.cross_entropy(logits, labels.long())
+    live = labels.to(logits.dtype)
+    return F.cross_entropy(logits, torch.stack([1 - live, live], dim=1))

@@ -162,7 +162,7 @@ AIRFACE_QUICK = replace(
     candidate_epochs=10,
 )
 
-# the released code of HaTFAS; it searches nothing. Its mixup, cutmix and random erasing are not done here
+# the released code of HaTFAS; it searches nothing
 HATFAS_PAPER = Recipe(
     people=None,
     data="hatfas",
@@ -178,7 +178,7 @@ HATFAS_PAPER = Recipe(
     warmup_steps=500,
     gradient_clip=None,
     supervision="cross_entropy",
-    augmentation="colour",
+    augmentation="deit",
 )
 HATFAS_QUICK = replace(
     HATFAS_PAPER,

@@ -125,7 +125,20 @@ def _recognition(space: Any, data: Any, options: Mapping[str, Any]) -> Task:
         )
     own = own_options("Face recognition", Recognition, options)
     augmentation = options.get("augmentation", "crop")
+    refuse_mixing(augmentation)
     return Recognition(data, space.input_size[-1], space.embedding_size, augmentation=augmentation, **own)
+
+
+def refuse_mixing(augmentation: str) -> None:
+    """Refuse an augmentation that mixes pictures, where a mixture has no label.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    from .augmentation import MIXINGS
+
+    if augmentation in MIXINGS:
+        raise ConfigError(f"augmentation {augmentation!r} mixes two pictures, which shows nobody: choose crop or pose.")
 
 
 def own_options(title: str, task: type, options: Mapping[str, Any]) -> dict[str, Any]:

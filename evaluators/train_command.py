@@ -20,7 +20,7 @@ def main(
     people: int | None = None,
     recipe: str = "quick",
     supervision: Literal["pixel", "binary", "cross_entropy", "drmc", "identity"] | None = None,
-    augmentation: Literal["crop", "colour", "pose", "dsfd"] | None = None,
+    augmentation: Literal["crop", "colour", "pose", "deit", "dsfd"] | None = None,
     task_options: dict[str, Any] | None = None,
     teacher: str | None = None,
     distillation: dict[str, Any] | None = None,

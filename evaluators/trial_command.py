@@ -19,7 +19,7 @@ def main(
     data_seed: int = 0,
     people: int | None = None,
     supervision: Literal["pixel", "binary", "cross_entropy", "drmc", "identity"] | None = None,
-    augmentation: Literal["crop", "colour", "pose", "dsfd"] | None = None,
+    augmentation: Literal["crop", "colour", "pose", "deit", "dsfd"] | None = None,
     task_options: dict[str, Any] | None = None,
     epochs: int | None = None,
     seed: int = 0,

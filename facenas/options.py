@@ -39,7 +39,8 @@ class SearchOptions:
             cross_entropy for two logits (Eq. 1 of the PTA paper), drmc for detectors (Eq. 8 of the ASFD paper),
             identity for face recognition, whose losses are task_options.
         augmentation: of training pictures: crop and mirror; colour, with colour jitter and ISO noise too; pose, turned,
-            scaled and exposed otherwise too, for recognition from few pictures; dsfd for detectors, crops that choose a
+            scaled and exposed otherwise too, for recognition from few pictures; deit, RandAugment, erasing, mixup and
+            cutmix, as HaTFAS is trained; dsfd for detectors, crops that choose a
             face's size and photometric distortion.
         task_options: of face detection or recognition, such as '{"margin": 0.35}' or '{"losses": [["arcface", 1]]}';
             see evaluators.detection and evaluators.recognition.
@@ -93,7 +94,7 @@ class SearchOptions:
     people: int | None = None
     recipe: str = "quick"
     supervision: Literal["pixel", "binary", "cross_entropy", "drmc", "identity"] | None = None
-    augmentation: Literal["crop", "colour", "pose", "dsfd"] | None = None
+    augmentation: Literal["crop", "colour", "pose", "deit", "dsfd"] | None = None
     task_options: dict[str, Any] = field(default_factory=dict)
     teacher: str | None = None
     distillation: dict[str, Any] = field(default_factory=dict)

@@ -239,7 +239,7 @@ def test_a_task_passes_its_augmentation_on(data):
 
 
 def test_an_unknown_augmentation_is_answered_with_the_nearest(data):
-    assert set(AUGMENTATIONS) == {"crop", "colour", "pose"}
+    assert set(AUGMENTATIONS) == {"crop", "colour", "pose", "deit"}
     for refuse in (
         lambda: AntiSpoofing(data, 20, augmentation="color"),
         lambda: TrainingBatches(data.splits["train"], 20, 0, "color"),

@@ -26,6 +26,7 @@ from .prepared import (
     LISTS,
     PACKS,
     is_prepared,
+    leads_out,
     pack_is_whole,
     read_header,
     read_info,
@@ -122,9 +123,15 @@ def scan_root(name: str, layout: Layout, root: Path) -> Scan:
 
 
 def group_packs(clips: Iterable[Clip]) -> Packs:
-    """The clips of each pack, by its file's name."""
+    """The clips of each pack, by its file's name.
+
+    Raises:
+        DatasetError: for a name that would lead out of the prepared folder.
+    """
     packs: Packs = {}
     for clip in clips:
+        if leads_out(clip.pack or clip.name):
+            raise DatasetError(f"The clip {clip.pack or clip.name!r} of {clip.path} is no name for a file in a folder.")
         packs.setdefault(f"{clip.pack or clip.name}.faces", []).append(clip)
     return packs
 

@@ -232,14 +232,14 @@ def _read_index(folder: Path, info: dict[str, Any]) -> pd.DataFrame:
         raise DatasetError(f"{folder / INDEX} is damaged, its checksum differs. {again}")
     texts = dict.fromkeys(("clip", "person", "kind", "part", "pack"), str)
     table = pd.read_csv(io.BytesIO(data), dtype=texts, keep_default_na=False)
-    if tuple(table.columns) != COLUMNS or any(_leaves(pack) for pack in table["pack"].unique()):
+    if tuple(table.columns) != COLUMNS or any(leads_out(pack) for pack in table["pack"].unique()):
         raise DatasetError(f"{folder / INDEX} is not an index of prepared data. {again}")
     return table
 
 
-def _leaves(pack: str) -> bool:
+def leads_out(pack: str) -> bool:
     """Whether a path leads out of the folder of packs."""
-    return Path(pack).is_absolute() or ".." in Path(pack).parts
+    return not pack or Path(pack).is_absolute() or ".." in Path(pack).parts
 
 
 def write_index(folder: Path, rows: list[tuple[Any, ...]], info: dict[str, Any]) -> None:

@@ -434,6 +434,12 @@ def test_replay_attack_with_and_without_lists(tmp_path):
     assert any("no protocol lists" in reason for reason in info["left_out"]) and not (tmp_path / "out/lists").exists()
 
 
+@pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", ""])
+def test_no_clip_is_written_outside_of_the_folder(name, tmp_path):
+    with pytest.raises(DatasetError, match="is no name for a file in a folder"):
+        preparation.group_packs([layouts.Clip(name, tmp_path / "a.avi", "a", "live", "train")])
+
+
 def test_a_layout_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / "my_layout.py").write_text(
         "from evaluators.datasets.layouts import Clip, Layout, Scan, files_below\n"

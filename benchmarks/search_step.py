@@ -222,6 +222,7 @@ def main(
         "hessian": hessian,
         "sampled": sampled,
     }
+
     def options_of(name: str) -> dict[str, Any]:
         return worker_options(name, layers, width, input_size, compare=False, **options)
 

@@ -146,9 +146,7 @@ def nni_space(channels: int, layout: str, stem_multiplier: int = 3, image_size: 
                 shape = {"reduction": letter == "R", "after_reduction": after, "nodes": nodes, "affine": False}
                 frame = CellShape("", before, previous, channels, **shape)
                 made = {name: operation(name, letter == "R") for name in OPERATION_NAMES if name != "none"}
-                self.cells.append(
-                    nas.Cell(made, nodes, 1, 2, preprocessor=Inputs(frame), label=CELL_NAMES[letter])
-                )
+                self.cells.append(nas.Cell(made, nodes, 1, 2, preprocessor=Inputs(frame), label=CELL_NAMES[letter]))
                 before, previous = previous, nodes * channels
             self.head = nn.Conv2d(previous, 1, 1)
 
@@ -307,7 +305,9 @@ def compared(supernet: Any, settings: dict[str, Any]) -> dict[str, Any]:
         outputs = supernet(x)
         tensors = [place if hasattr(place, "shape") else place[0] for place in places]
         gradients = torch.autograd.grad(loss_of(outputs), tensors)
-        rows = [g if hasattr(place, "shape") else g[place[1], place[2]] for g, place in zip(gradients, places, strict=True)]
+        rows = [
+            g if hasattr(place, "shape") else g[place[1], place[2]] for g, place in zip(gradients, places, strict=True)
+        ]
         return {"outputs": outputs.flatten().tolist(), "gradients": torch.cat(rows).tolist()}
 
     with arithmetic(settings):

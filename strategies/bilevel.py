@@ -20,12 +20,14 @@ from typing import Any, Literal
 import torch
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from evaluators.sharing import average, check_strategy, mean_values
 from searchspaces.errors import ConfigError, DivergenceError
 
 from .collapse import CollapseGuard, none_share, normalised_entropy, skip_share
 from .cost import Budget, CostTable
+from .fused import composed_arithmetic, is_fused, plain_arithmetic
 from .stand_in import StandIn
 
 LossFunction = Callable[[], Tensor]
@@ -43,6 +45,7 @@ def unrolled_gradient(
     weight_decay: float = 0.0,
     hessian: Literal["exact", "difference"] = "exact",
     epsilon: float = 0.01,
+    forward: bool = False,
 ) -> list[Tensor]:
     """Gradient of ``L_val(w', alpha)`` by alpha, where ``w'`` is one SGD step of the weights on ``L_train``.
 
@@ -59,6 +62,7 @@ def unrolled_gradient(
             ``e = epsilon / |v|``. On a network with ReLU and max-pooling, whose loss has kinks, the difference can be
             further from the true product than that is large, so it is offered for comparison only.
         epsilon: radius of the difference; 0.01 in DARTS.
+        forward: take the exact product by `mixed_product_forward`; the loss must be of operations that know tangents.
 
     Returns:
         One gradient for each alpha.
@@ -76,7 +80,8 @@ def unrolled_gradient(
         _restore(weights, saved)
     direct, vector = at_step[: len(alphas)], at_step[len(alphas) :]
     if hessian == "exact":
-        product = mixed_product(train_loss, weights, alphas, vector)
+        exact = mixed_product_forward if forward else mixed_product
+        product = exact(train_loss, weights, alphas, vector)
     else:
         product = mixed_product_by_difference(train_loss, weights, alphas, vector, epsilon)
     return [d - learning_rate * p for d, p in zip(direct, product, strict=True)]
@@ -85,10 +90,31 @@ def unrolled_gradient(
 def mixed_product(
     loss: LossFunction, weights: Sequence[Tensor], alphas: Sequence[Tensor], vector: Sequence[Tensor]
 ) -> list[Tensor]:
-    """``v . d/dw d/dalpha L`` by differentiating twice: the gradient by alpha of ``v . grad_w L``."""
-    gradients = torch.autograd.grad(loss(), weights, create_graph=True, allow_unused=True)
+    """``v . d/dw d/dalpha L`` by differentiating twice: the gradient by alpha of ``v . grad_w L``.
+
+    `mixed_product_forward` is the same, cheaper.
+    """
+    with plain_arithmetic():  # the other has no second derivatives
+        gradients = torch.autograd.grad(loss(), weights, create_graph=True, allow_unused=True)
     terms = [(g * v).sum() for g, v in zip(gradients, vector, strict=True) if g is not None and g.requires_grad]
     return _gradients(torch.stack(terms).sum(), alphas) if terms else [torch.zeros_like(alpha) for alpha in alphas]
+
+
+def mixed_product_forward(
+    loss: LossFunction, weights: Sequence[Tensor], alphas: Sequence[Tensor], vector: Sequence[Tensor]
+) -> list[Tensor]:
+    """The same by forward over reverse: the derivative of ``grad_alpha L`` along v in the weights.
+
+    Tangents pass through the loss and through its gradient, which is taken by alpha alone; no graph of a graph is kept.
+    """
+    saved = [weight.detach().clone() for weight in weights]
+    with forward_ad.dual_level(), frozen(weights), composed_arithmetic():
+        with torch.no_grad():
+            for weight, origin, v in zip(weights, saved, vector, strict=True):
+                weight.copy_(forward_ad.make_dual(origin, v))
+        gradients = _gradients(loss(), alphas)
+        tangents = [forward_ad.unpack_dual(gradient).tangent for gradient in gradients]
+    return [torch.zeros_like(a) if t is None else t.detach() for a, t in zip(alphas, tangents, strict=True)]
 
 
 def mixed_product_by_difference(
@@ -284,10 +310,16 @@ class BilevelModule(DartsLightningModule):
             weight_decay=group["weight_decay"],
             hessian=self.hessian,
             epsilon=self.hessian_epsilon,
+            forward=self._all_fused(),
         )
         for buffer, before in norms:
             buffer.copy_(before)
         return gradients
+
+    def _all_fused(self) -> bool:
+        """Whether all that is chosen is computed by `fused`, whose operations know tangents."""
+        ours = [module for module in self.supernet_modules() if hasattr(module, "arch_parameters")]
+        return all(hasattr(module, "fused") and is_fused(module, self.architecture[0]) for module in ours)
 
     def _weight_step(self, train: Any, batch_idx: int) -> None:
         with frozen(self.architecture):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from itertools import groupby
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,26 +23,56 @@ from evaluators.sharing import processes
 from searchspaces.cells import CellShape
 from searchspaces.operations import FactorizedReduce, ReLUConvNorm, SeparableConv
 
-from . import kernels
+from . import composed, kernels
 from .kernels import channels_last
 
 GROUP_BYTES = 2**21  # of a group's map, in the cache beside a few others; larger ones gain nothing from being together
+
+
+KERNELS = SimpleNamespace(
+    depthwise=kernels.Depthwise.apply,
+    middle=kernels.Middle.apply,
+    last=kernels.Last.apply,
+    mixes=kernels.Mixes.apply,
+    node_sum=kernels.NodeSum.apply,
+    standardise=kernels.Standardise.apply,
+    quarters=kernels.Quarters.apply,
+    parted=kernels.Parted.apply,
+    woven=kernels.Woven.apply,
+)
 
 
 class Arithmetic:
     """Which arithmetic supernets use now."""
 
     plain = False
+    functions: Any = KERNELS
+
+
+def use() -> Any:
+    """`kernels`, or `composed`."""
+    return Arithmetic.functions
 
 
 @contextmanager
 def plain_arithmetic() -> Iterator[None]:
-    """Inside the block supernets run their layers one by one: the reference, and what can be differentiated twice."""
+    """Inside the block supernets run their layers one by one: the reference, differentiable as often as one likes."""
     before, Arithmetic.plain = Arithmetic.plain, True
     try:
         yield
     finally:
         Arithmetic.plain = before
+
+
+@contextmanager
+def composed_arithmetic() -> Iterator[None]:
+    """Inside the block what is fused is composed of torch's own operations (see `composed`), and leaves the running
+    statistics of batch norms as they are."""
+    before, Arithmetic.functions = Arithmetic.functions, composed
+    try:
+        yield
+    finally:
+        Arithmetic.functions = before
 
 
 def is_fused(module: nn.Module, x: Tensor) -> bool:
@@ -78,7 +109,7 @@ class Statistics:
     @torch.no_grad()
     def update(self) -> None:
         """As `nn.BatchNorm2d` does after a batch."""
-        if not self.norms:
+        if not self.norms or use() is composed:
             return
         unbiased = torch._foreach_mul(self.variances, [count / (count - 1) for count in self.counts])
         momentum = self.norms[0].momentum
@@ -112,7 +143,7 @@ class Source:
 
     def __init__(self, x: Tensor, stride: int, parts: int, statistics: Statistics) -> None:
         self.stride, self.parts, self.statistics = stride, parts, statistics
-        self.x, self._rest = (x, None) if parts == 1 else kernels.Parted.apply(x, parts)
+        self.x, self._rest = (x, None) if parts == 1 else use().parted(x, parts)
 
     @cached_property
     def relu(self) -> Tensor:
@@ -127,7 +158,7 @@ class Source:
     @cached_property
     def reduced(self) -> Tensor:
         """What both convolutions of a `FactorizedReduce` see, ``(N, 2 C, H / 2, W / 2)``."""
-        return kernels.Quarters.apply(self.relu)
+        return use().quarters(self.relu)
 
     @property
     def most_together(self) -> int:
@@ -143,9 +174,9 @@ def separable(operations: Sequence[SeparableConv], source: Source, weights: Tens
     layers = [list(operation) for operation in operations]
     first = layers[0][1]
     window = first.stride, first.padding, first.dilation
-    x = kernels.Depthwise.apply(source.relu, window, *[each[1].weight for each in layers])
+    x = use().depthwise(source.relu, window, *[each[1].weight for each in layers])
     matrices, kernels_ = [flat(each[2].weight) for each in layers], [each[5].weight for each in layers]
-    x, mean, variance = kernels.Middle.apply(x, *matrices, *kernels_)
+    x, mean, variance = use().middle(x, *matrices, *kernels_)
     source.statistics.add([each[3] for each in layers], mean, variance, x.numel() // x.shape[1])
     return last(x, [flat(each[6].weight) for each in layers], [each[7] for each in layers], source.statistics, weights)
 
@@ -160,7 +191,7 @@ def last(
     x: Tensor, matrices: Sequence[Tensor], norms: Sequence[nn.BatchNorm2d], statistics: Statistics, weights: Tensor
 ) -> list[Result]:
     """The end of operations (see `kernels.Last`)."""
-    *maps, factors, mean, variance = kernels.Last.apply(x, weights, *matrices)
+    *maps, factors, mean, variance = use().last(x, weights, *matrices)
     statistics.add(norms, mean, variance, maps[0].numel() // maps[0].shape[1])
     return [Result(*each) for each in zip(maps, factors.unbind(), strict=True)]
 
@@ -176,7 +207,7 @@ LOWERINGS: dict[type[nn.Module], Callable[[Any, Source, Tensor], list[Result]]] 
 
 def pool(operations: Sequence[nn.Sequential], source: Source) -> Tensor:
     """A pool and its norm, ``(N, C, H', W')``."""
-    result, mean, variance = kernels.Standardise.apply(POOLS[type(operations[0][0])](source.x, source.stride))
+    result, mean, variance = use().standardise(POOLS[type(operations[0][0])](source.x, source.stride))
     for operation in operations:
         source.statistics.add([operation[1]], mean, variance, result.numel() // result.shape[1])
     return result
@@ -275,7 +306,11 @@ class Pass:
             self.states.append(self._node(found[target], maps[target], entering, edge_weights))
 
     def _leave(
-        self, plan: Plan, groups: list[tuple[Any, Tensor]], found: dict[int, list[Result]], maps: dict[int, list[Tensor]]
+        self,
+        plan: Plan,
+        groups: list[tuple[Any, Tensor]],
+        found: dict[int, list[Result]],
+        maps: dict[int, list[Tensor]],
     ) -> None:
         """All terms that leave a state, into the lists of the nodes they enter."""
         mixed: dict[int, dict[int, Tensor]] = defaultdict(dict)  # target: number of the map: weight
@@ -303,7 +338,7 @@ class Pass:
         if shared:
             nothing = shared[0].new_zeros(())
             table = [torch.stack([row.get(number, nothing) for number in range(len(shared))]) for row in mixed.values()]
-            for target, mix in zip(mixed, kernels.Mixes.apply(torch.stack(table), *shared), strict=True):
+            for target, mix in zip(mixed, use().mixes(torch.stack(table), *shared), strict=True):
                 maps[target].append(mix)
 
     def _node(
@@ -315,15 +350,15 @@ class Pass:
     ) -> Tensor:
         sources = [self._source(source, edge) for _, source, _, edge in entering]
         if results or maps:
-            total = kernels.NodeSum.apply([each.factor for each in results], *(each.map for each in results), *maps)
+            total = use().node_sum([each.factor for each in results], *(each.map for each in results), *maps)
         else:  # every edge has sampled `none`
             stride = sources[0].stride
             total = channels_last(sources[0].x[:, :, ::stride, ::stride] * 0.0)
         if sources[0].parts == 1:
             return total
         weights = edge_weights[[place for place, *_ in entering]][None]
-        (rest,) = kernels.Mixes.apply(weights, *(source.rest for source in sources))
-        return kernels.Woven.apply(total, rest)
+        (rest,) = use().mixes(weights, *(source.rest for source in sources))
+        return use().woven(total, rest)
 
     def _source(self, state: int, edge: Any) -> Source:
         key = state, edge.stride
@@ -349,4 +384,4 @@ def preprocess(module: ReLUConvNorm | FactorizedReduce, x: Tensor, statistics: S
         (result,) = reductions([module], source, one)
     else:
         (result,) = last(source.relu, [flat(module[1].weight)], [module[2]], statistics, one)
-    return kernels.NodeSum.apply([result.factor], result.map)
+    return use().node_sum([result.factor], result.map)

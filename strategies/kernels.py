@@ -15,18 +15,33 @@ can be taken once: for second derivatives use the plain layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 LANES = 16  # channels that fill a vector register; narrower pixels or blocks are taken several at a time
 EPSILON = 1e-5  # of torch's batch norms
 
 convolution_gradients = torch.ops.aten.convolution_backward
+
+
+def once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A gradient that refuses to be part of a graph; torch's `once_differentiable` drops what goes through it unsaid."""
+
+    @wraps(backward)
+    def checked(ctx: Any, *gradients: Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "The fused supernet has no second derivatives: compute the loss inside "
+                "strategies.fused.plain_arithmetic() to differentiate twice (create_graph=True)."
+            )
+        return backward(ctx, *gradients)
+
+    return checked
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -214,7 +229,7 @@ class Depthwise(torch.autograd.Function):
         return F.conv2d(repeated(x, len(weights)), together, None, *window, len(together))
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weights = ctx.saved_tensors
         gradient, groups, of_x, of_weights = channels_last(gradient), ctx.groups, None, [None] * ctx.groups
@@ -264,7 +279,7 @@ class Middle(torch.autograd.Function):
         return result, mean, variance
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, matrices, scaled, y, scale = ctx.saved_tensors
         groups, needs = len(matrices), ctx.needs_input_grad
@@ -315,7 +330,7 @@ class Last(torch.autograd.Function):
         return *(picture(part, x) for part in y.chunk(groups, dim=1)), factors, mean, variance
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         x, matrices, y, scale, factors = ctx.saved_tensors
         groups, needs = len(matrices), ctx.needs_input_grad
@@ -352,7 +367,7 @@ class Mixes(torch.autograd.Function):
         return tuple(combination(maps, row) for row in weights.tolist())
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weights, *maps = ctx.saved_tensors
         gradients = tuple(map(channels_last, gradients))
@@ -403,7 +418,7 @@ class NodeSum(torch.autograd.Function):
         return picture(total, tensors[0])
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradient = channels_last(gradient)
         g = pixels(gradient)
@@ -430,7 +445,7 @@ class Quarters(torch.autograd.Function):
         return quarters.permute(0, 3, 1, 2)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         number, channels, height, width = ctx.sides
         g = gradient.permute(0, 2, 3, 1)
@@ -456,7 +471,7 @@ class Standardise(torch.autograd.Function):
         return picture(y, x), mean, variance
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> Tensor:
         y, scale = ctx.saved_tensors
         g = pixels(channels_last(gradient))
@@ -476,7 +491,7 @@ class Parted(torch.autograd.Function):
         return channels_last(x[:, :seen]), channels_last(x[:, seen:])
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return torch.cat([channels_last(g) for g in gradients], dim=1), None
 
@@ -495,7 +510,7 @@ class Woven(torch.autograd.Function):
         return woven.flatten(3).permute(0, 3, 1, 2)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         parts = gradient.permute(0, 2, 3, 1).unflatten(3, (-1, ctx.parts)).transpose(3, 4)
         seen, rest = parts[..., 0, :], parts[..., 1:, :].flatten(3)

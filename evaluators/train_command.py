@@ -69,10 +69,7 @@ def main(
     from searchspaces import Architecture
     from searchspaces.errors import ConfigError
 
-    from .companions import check_devices
     from .datasets import import_builder
-    from .recipes import find_recipe
-    from .task import WeightSchedule
 
     if train_data is not None:
         if data not in (None, train_data):
@@ -80,6 +77,10 @@ def main(
         data = train_data
     import_builder(data)
     given = Architecture.load(architecture)
+    from .companions import check_devices  # heavy: after what can be wrong
+    from .recipes import find_recipe
+    from .task import WeightSchedule
+
     run = _run_options(Path(architecture)) if data is None else {}
     network = given.with_options(**space_options) if space_options else given
     defaults = find_recipe(network.space, recipe, data or run.get("data"))

@@ -61,10 +61,12 @@ def run_search(strategy: str, options: SearchOptions, reporter: Reporter | None 
         FacenasError: for options, data or folders that cannot be used.
     """
     from searchspaces.console import Reporter, quiet_libraries, terminate_as_interrupt
-    from searchspaces.folder import open_run, read_config, write_config
+    from searchspaces.folder import check_run, open_run, read_config, write_config
 
     folder = Path(options.out or f"runs/{options.space.rpartition(':')[2]}-{strategy}-{options.seed}")
     plan = options.plan
+    if not plan:
+        check_run(folder, resume=options.resume, overwrite=options.overwrite)  # before anything heavy
     if options.resume and (folder / "config.yaml").is_file():
         check_strategy(strategy, folder)
         options = from_run(options, read_config(folder))

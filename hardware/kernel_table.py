@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
-from scipy.stats import norm as normal
 
 from searchspaces.errors import CostError
 from searchspaces.files import read_json, write_json
@@ -122,6 +120,8 @@ class KernelTable:
         Raises:
             CostError: for too few networks, or latencies that are no positive numbers.
         """
+        from scipy.stats import norm as normal
+
         y = np.asarray(network_ms, dtype=float)
         if len(y) != len(networks) or len(y) < FEWEST_NETWORKS:
             raise CostError(
@@ -377,6 +377,8 @@ def _calibrate(sums: Matrix, y: Matrix) -> tuple[float, float]:
     factor = float(np.median(y / sums[:, 0]))
     if len(y) < FEWEST_FOR_GAP:
         return factor, 0.0
+    from scipy.optimize import nnls  # as heavy as all the rest, and a prediction needs none of it
+
     x = sums[:, :2] / y[:, None]
     (factor, gap), _ = nnls(x, np.ones(len(y)))
     return (float(factor), float(gap)) if factor > 0 else (float(np.median(y / sums[:, 0])), 0.0)

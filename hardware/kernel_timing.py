@@ -19,13 +19,13 @@ from searchspaces.files import write_json
 from searchspaces.processes import child_environment
 
 from .kernel_table import SHORTEST_MS, Measured, kernel_runtime
+from .runtimes import ROUNDS
 from .runtimes.kernels import QUANTITIES, RuntimeKernel
 from .runtimes.memory import last_line
 from .runtimes.timing import RUNS_PER_VISIT, Samples, time_interleaved
 
 Matrix = NDArray[np.float64]
 
-ROUNDS = 8
 WARMUP = 2
 PERCENTILE = 25  # of repeated runs: other work on the machine only adds to a time
 REPLICAS_BYTES = 2**20  # copies of a kernel write so much together, so that they do not all stay in the fastest cache

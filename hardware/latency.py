@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from searchspaces.errors import CostError
 from searchspaces.features import NAMES, Features
@@ -121,6 +120,8 @@ class LatencyModel:
 
     @classmethod
     def _from_kernels(cls, prior: Prior, kernels: int, provenance: dict[str, Any]) -> LatencyModel:
+        from scipy.stats import t as student
+
         covariance = sum(prior.widths[name] ** 2 * part for name, part in prior.covariances.items())
         only = Treatment(1.0, prior.mean, np.asarray(covariance), np.zeros((0, 0)), np.zeros((0, 0, 0)), 0.0, 0.0)
         quantiles = {level: float(student.ppf((1 + level) / 2, 4)) for level in LEVELS}

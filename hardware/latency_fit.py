@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from searchspaces.errors import CostError
 from searchspaces.features import KINDS, QUANTITIES, Features
@@ -212,6 +211,8 @@ def conformal_quantiles(scores: Matrix) -> dict[float, float]:
     The score of rank ``ceil((n + 1) level)`` (Vovk et al.'s conformal prediction, here with leave-one-out errors as in
     Barber et al. 2021); where there are too few scores for that rank, the greatest, or Student's quantile if greater.
     """
+    from scipy.stats import t as student  # as heavy as all the rest, and a prediction needs none of it
+
     n, ordered = len(scores), np.sort(scores)
     quantiles = {}
     for level in LEVELS:

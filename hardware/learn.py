@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .kernel_timing import ROUNDS
+from .runtimes import ROUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

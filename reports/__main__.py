@@ -9,6 +9,7 @@ from typing import Literal
 
 from searchspaces.cli import run_command
 from searchspaces.errors import ConfigError
+from searchspaces.folder import check_finished
 
 REPETITIONS = 100  # timed runs of each network, as everywhere
 
@@ -22,12 +23,15 @@ def report(runs: list[Path], out: Path | None = None) -> None:
 
     Raises:
         ConfigError: if there are several runs and no page is named.
+        RunFolderError: if a folder is none of a run.
     """
-    from .page import write_report
-
     runs = [run for given in runs for run in trials_of(given)]
     if out is None and len(runs) > 1:
         raise ConfigError("Several runs go into one page: name it with --out PAGE.html.")
+    for run in runs:
+        check_finished(run)
+    from .page import write_report  # heavy: after what can be wrong
+
     print(write_report(runs, out or runs[0] / "report.html"))
 
 

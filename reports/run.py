@@ -16,6 +16,7 @@ import yaml
 
 from searchspaces.errors import FacenasError, RunFolderError
 from searchspaces.files import read_json
+from searchspaces.folder import check_finished
 
 from .path_weights import add_path_weights
 from .task_metrics import ANTISPOOFING, DETECTION, TASKS, TaskMetrics, task_name, task_of
@@ -72,13 +73,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.problems: list[Problem] = []
-        if not self.path.is_dir():
-            raise RunFolderError(f"No run folder {self.path}: {'it is a file' if self.path.exists() else 'not found'}.")
-        if not (self.path / "config.yaml").is_file():
-            raise RunFolderError(
-                f"{self.path} is not a run folder: it holds no config.yaml. "
-                "Name the folder that a search wrote with --out."
-            )
+        check_finished(self.path)
 
     @property
     def name(self) -> str:

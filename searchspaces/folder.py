@@ -23,16 +23,9 @@ def open_run(path: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     """Prepare the folder of a run and hold it for this process inside the block.
 
     Raises:
-        RunFolderError: if a run is there already (without ``resume`` or ``overwrite``), none is there to resume, the
-            folder cannot be written, or another process uses it.
+        RunFolderError: as `check_run` does, or if the folder cannot be written or another process uses it.
     """
-    exists = path.exists() and (not path.is_dir() or any(entry.name != LOCK for entry in path.iterdir()))
-    if resume and not (path / CONFIG).is_file():
-        raise RunFolderError(f"There is no run to resume in {path}: it has no {CONFIG}.")
-    if exists and not (resume or overwrite):
-        raise RunFolderError(f"{path} exists already. Choose another --out, or give --resume or --overwrite.")
-    if overwrite and exists and not (path / CONFIG).is_file():
-        raise RunFolderError(f"{path} is not a run folder (it has no {CONFIG}), so it is not overwritten.")
+    check_run(path, resume=resume, overwrite=overwrite)
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -50,6 +43,35 @@ def open_run(path: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
         yield
     finally:
         os.close(lock)  # which releases it
+
+
+def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that a run cannot have; commands ask this before they import anything heavy.
+
+    Raises:
+        RunFolderError: if a run is there already (without ``resume`` or ``overwrite``), or none is there to resume.
+    """
+    exists = path.exists() and (not path.is_dir() or any(entry.name != LOCK for entry in path.iterdir()))
+    if resume and not (path / CONFIG).is_file():
+        raise RunFolderError(f"There is no run to resume in {path}: it has no {CONFIG}.")
+    if exists and not (resume or overwrite):
+        raise RunFolderError(f"{path} exists already. Choose another --out, or give --resume or --overwrite.")
+    if overwrite and exists and not (path / CONFIG).is_file():
+        raise RunFolderError(f"{path} is not a run folder (it has no {CONFIG}), so it is not overwritten.")
+
+
+def check_finished(path: Path) -> None:
+    """Refuse what is no run folder, likewise.
+
+    Raises:
+        RunFolderError: if there is no such folder or it holds no config.yaml.
+    """
+    if not path.is_dir():
+        raise RunFolderError(f"No run folder {path}: {'it is a file' if path.exists() else 'not found'}.")
+    if not (path / CONFIG).is_file():
+        raise RunFolderError(
+            f"{path} is not a run folder: it holds no {CONFIG}. Name the folder that a search wrote with --out."
+        )
 
 
 def _empty(path: Path) -> None:

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
     from .timing import Latency
 
-__all__ = ["REPETITIONS", "RUNTIMES", "WARMUP", "PathLike", "Runtime", "get_runtime", "register_runtime"]
+__all__ = ["REPETITIONS", "ROUNDS", "RUNTIMES", "WARMUP", "PathLike", "Runtime", "get_runtime", "register_runtime"]
 
 PathLike = str | Path
 WARMUP = 10  # untimed runs before the first timed one
 REPETITIONS = 100  # timed runs
+ROUNDS = 8  # of a few runs each, where many files take turns
 
 
 class Runtime(Protocol):

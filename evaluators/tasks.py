@@ -84,9 +84,11 @@ def load_data(options: Mapping[str, Any], progress: bool = True) -> Any:
     from .datasets.cross import cross_data
 
     root, protocol = options.get("test_data_root"), options.get("test_protocol")
-    return cross_data(
-        data, build_dataset(options["test_data"], root=root, seed=seed, progress=progress, protocol=protocol)
-    )
+    try:
+        other = build_dataset(options["test_data"], root=root, seed=seed, progress=progress, protocol=protocol)
+    except ConfigError as error:
+        raise ConfigError(f"test_data: {error} (Options of the second data set begin with --test-.)") from error
+    return cross_data(data, other)
 
 
 def _antispoofing(space: Any, data: Any, options: Mapping[str, Any]) -> Task:

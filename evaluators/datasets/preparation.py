@@ -108,7 +108,7 @@ def scan_root(name: str, layout: Layout, root: Path) -> Scan:
     """What a layout finds below a root.
 
     Raises:
-        DatasetError: if the root is not there, or has no clips, or two of the same name.
+        DatasetError: if the root is not there, or has no clips, or two of the same name, or a person in two parts.
     """
     if not root.is_dir():
         raise DatasetError(f"The root folder {root} of {name!r} does not exist. It should hold {layout.expected}.")
@@ -119,6 +119,14 @@ def scan_root(name: str, layout: Layout, root: Path) -> Scan:
     if twice:
         paths = [str(clip.path) for clip in scan.clips if clip.name == twice[0]]
         raise DatasetError(f"{' and '.join(paths[:2])} are both the clip {twice[0]!r}. Remove one of them.")
+    first: dict[str, Clip] = {}
+    for clip in scan.clips:
+        before = first.setdefault(clip.person, clip)
+        if before.part != clip.part:
+            raise DatasetError(
+                f"The person {clip.person!r} is in {before.part} ({before.path}) and in {clip.part} ({clip.path}): a "
+                "test on people seen in training says nothing. Mend the copy: each person belongs to one part."
+            )
     return scan
 
 

@@ -283,6 +283,8 @@ def test_cross_testing_takes_the_test_split_alone_from_the_second_set(folders):
         tasks.load_data(
             {**options, "test_data": "casia-fasd", "test_data_root": options["data_root"], "test_protocol": None}
         )
+    with pytest.raises(ConfigError, match=r"test_data: .*second data set begin with --test-"):
+        tasks.load_data({**options, "test_data_root": None})
     with pytest.raises(ConfigError, match="test_protocol belongs to a second data set"):
         tasks.load_data({**options, "test_data": None, "test_data_root": None})
     with pytest.raises(ConfigError, match="'orl' is for another task"):

@@ -434,6 +434,15 @@ def test_replay_attack_with_and_without_lists(tmp_path):
     assert any("no protocol lists" in reason for reason in info["left_out"]) and not (tmp_path / "out/lists").exists()
 
 
+def test_a_person_in_two_parts_is_refused(copy, tmp_path):
+    face_video(copy / "Test_files" / "2_1_02_1.avi", True, 1)
+    with pytest.raises(
+        DatasetError, match=r"person '02' is in train \(.*1_1_02_1\.avi\) and in test \(.*2_1_02_1\.avi\)"
+    ):
+        made("oulu-npu", copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", ""])
 def test_no_clip_is_written_outside_of_the_folder(name, tmp_path):
     with pytest.raises(DatasetError, match="is no name for a file in a folder"):

@@ -2,14 +2,14 @@
 
     python -m benchmarks.search_step --json
 
-Each search runs in a process of its own, as a user would run it (Lightning, the strategy, its optimizers), on the same
-random pictures and with the same initial weights. Before any step its outputs and architecture gradients are compared
-with the others'. Then the searches take turns, a step each, so that a slow phase of the machine hits all of them; only
-one works at a time. A step is one update of the architecture and one of the weights.
+Each search runs in a process of its own, as a user would run it (Lightning, the strategy, its optimizers), on the
+same random pictures and with the same initial weights. Before any step its outputs and architecture gradients are
+compared with the others'. Then the searches take turns, a step each, so that a slow phase of the machine hits all of
+them; only one works at a time. A step is one update of the architecture and one of the weights.
 
 - ``nni_darts``, ``nni_gumbel``: NNI 3.0's DARTS and GumbelDARTS on the same cells, declared with NNI's ``Cell``;
-- ``plain_...``: our supernet layer by layer in torch's default memory layout. First order and PC-DARTS with NNI's search
-  step around it; the second order has our unrolled step, since NNI has none;
+- ``plain_...``: our supernet layer by layer in torch's default memory layout. First order and PC-DARTS with NNI's
+  search step around it; the second order has our unrolled step, since NNI has none;
 - all others: what ``python -m strategies...`` runs.
 """
 
@@ -189,7 +189,7 @@ def main(
     core: int | None = 0,
     hessian: Literal["exact", "difference"] = "exact",
     sampled: Literal["edges", "operations", "both"] = "operations",
-    as_json: bool = False,
+    json: bool = False,
 ) -> None:
     """Measure search steps side by side.
 
@@ -208,7 +208,7 @@ def main(
         core: the CPU core that all searches are pinned to, where there is one thread; -1 for none.
         hessian: of the second order.
         sampled: what the single path samples; NNI's GumbelDARTS chooses operations.
-        as_json: print an object instead of a table.
+        json: print an object instead of a table.
     """
     names = searches or [name for name in SEARCHES if space == "autofas" or name not in NNIS]
     check(names, space, layers, min(steps, batch, width, warmup + 1))
@@ -244,7 +244,7 @@ def main(
         "options": options_of(""),
         "steps": steps,
     }
-    show(result, as_json)
+    show(result, json)
 
 
 def check(names: list[str], space: str, layers: int, smallest: int) -> None:

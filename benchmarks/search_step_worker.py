@@ -211,7 +211,7 @@ def arithmetic(settings: dict[str, Any]) -> Any:
 
 def loss_of(outputs: Any) -> Any:
     """A scalar of the network's outputs, a map or several, that is in no space's favour."""
-    maps = [outputs] if hasattr(outputs, "shape") else [each for each in _flat(outputs)]
+    maps = [outputs] if hasattr(outputs, "shape") else list(_flat(outputs))
     return sum(each.float().sub(1).square().mean() for each in maps)
 
 
@@ -288,7 +288,8 @@ def fill(supernet: Any, settings: dict[str, Any]) -> None:
 def compared(supernet: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """Outputs and architecture gradients on one batch, those of the first order, by the search's arithmetic.
 
-    In double precision: in single precision two orders of the same sums can put a number on either side of a ReLU's kink.
+    In double precision: in single precision two orders of the same sums can put a number on either side of a ReLU's
+    kink.
     The single path has nobody to be compared with but itself by the plain layers, with the same noise.
     """
     import torch

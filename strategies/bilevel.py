@@ -422,7 +422,7 @@ class BilevelModule(DartsLightningModule):
 
 
 @contextlib.contextmanager
-def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+def frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
     """No gradients for these parameters inside the block: autograd leaves out all that only they need."""
     for parameter in parameters:
         parameter.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The functions of `kernels` composed of torch's own operations: the same results, differentiable as often as one likes.
+"""The functions of `kernels` composed of torch's own operations: the same, differentiable as often as one likes.
 
 For second derivatives, forward over reverse: the operations have tangents, and so have their gradients. They are also
 what the gradients of `kernels` are tested against.
@@ -18,7 +18,8 @@ from .kernels import EPSILON, picture, pixels, product, repeated
 def depthwise(x: Tensor, window: Sequence[tuple[int, int]], *weights: Tensor) -> Tensor:
     """See `kernels.Depthwise`."""
     together = torch.cat(weights)
-    return F.conv2d(repeated(x, len(weights)), together, None, *window, len(together))
+    stride, padding, dilation = window
+    return F.conv2d(repeated(x, len(weights)), together, None, stride, padding, dilation, len(together))
 
 
 def middle(x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -111,11 +111,12 @@ class Statistics:
         """As `nn.BatchNorm2d` does after a batch."""
         if not self.norms or use() is composed:
             return
-        unbiased = torch._foreach_mul(self.variances, [count / (count - 1) for count in self.counts])
-        momentum = self.norms[0].momentum
-        torch._foreach_add_([norm.num_batches_tracked for norm in self.norms], 1)
-        torch._foreach_lerp_([norm.running_mean for norm in self.norms], self.means, momentum)
-        torch._foreach_lerp_([norm.running_var for norm in self.norms], unbiased, momentum)
+        unbiased = torch._foreach_mul(self.variances, [count / max(1, count - 1) for count in self.counts])
+        momentum = self.norms[0].momentum or 0.0
+        buffers = [dict(norm.named_buffers()) for norm in self.norms]
+        torch._foreach_add_([each["num_batches_tracked"] for each in buffers], 1)
+        torch._foreach_lerp_([each["running_mean"] for each in buffers], self.means, momentum)
+        torch._foreach_lerp_([each["running_var"] for each in buffers], unbiased, momentum)
 
 
 class Term(NamedTuple):
@@ -143,7 +144,9 @@ class Source:
 
     def __init__(self, x: Tensor, stride: int, parts: int, statistics: Statistics) -> None:
         self.stride, self.parts, self.statistics = stride, parts, statistics
-        self.x, self._rest = (x, None) if parts == 1 else use().parted(x, parts)
+        self.x, self._rest = x, x
+        if parts > 1:
+            self.x, self._rest = use().parted(x, parts)
 
     @cached_property
     def relu(self) -> Tensor:
@@ -152,7 +155,6 @@ class Source:
     @cached_property
     def rest(self) -> Tensor:
         """The channels that pass by the operations (see `supernet.PartialEdge`)."""
-        assert self._rest is not None
         return F.max_pool2d(self._rest, 2, 2, ceil_mode=True) if self.stride == 2 else self._rest
 
     @cached_property
@@ -171,7 +173,7 @@ class Source:
 
 def separable(operations: Sequence[SeparableConv], source: Source, weights: Tensor) -> list[Result]:
     """See `kernels`: ReLU and depthwise, what is in the middle, what is last."""
-    layers = [list(operation) for operation in operations]
+    layers: list[list[Any]] = [list(operation) for operation in operations]
     first = layers[0][1]
     window = first.stride, first.padding, first.dilation
     x = use().depthwise(source.relu, window, *[each[1].weight for each in layers])
@@ -205,7 +207,7 @@ LOWERINGS: dict[type[nn.Module], Callable[[Any, Source, Tensor], list[Result]]] 
 # ---- operations that are the same on all edges that leave a state: their maps are mixed
 
 
-def pool(operations: Sequence[nn.Sequential], source: Source) -> Tensor:
+def pool(operations: Sequence[Any], source: Source) -> Tensor:
     """A pool and its norm, ``(N, C, H', W')``."""
     result, mean, variance = use().standardise(POOLS[type(operations[0][0])](source.x, source.stride))
     for operation in operations:
@@ -383,5 +385,6 @@ def preprocess(module: ReLUConvNorm | FactorizedReduce, x: Tensor, statistics: S
     if isinstance(module, FactorizedReduce):
         (result,) = reductions([module], source, one)
     else:
-        (result,) = last(source.relu, [flat(module[1].weight)], [module[2]], statistics, one)
+        convolution, norm = list[Any](module)[1:]
+        (result,) = last(source.relu, [flat(convolution.weight)], [norm], statistics, one)
     return use().node_sum([result.factor], result.map)

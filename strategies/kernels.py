@@ -4,13 +4,13 @@ A supernet is hundreds of small operations over maps of few channels. A layer's 
 arithmetic there, and its call as much as either. So
 
 - operations that leave one node are taken together, as groups of channels: T maps of C channels are one of T * C;
-- a batch norm is no layer but part of what is around it. The result of a convolution of 1x1 is centred in place, and its
-  scale becomes a factor of the weights that follow; no normalised map is ever written. A ReLU between them is taken of
-  the centred map, since ``relu(a x) = a relu(x)`` for a scale a > 0 (`Middle`);
+- a batch norm is no layer but part of what is around it. The result of a convolution of 1x1 is centred in place, and
+  its scale becomes a factor of the weights that follow; no normalised map is ever written. A ReLU between them is taken
+  of the centred map, since ``relu(a x) = a relu(x)`` for a scale a > 0 (`Middle`);
 - all that enters a node has one gradient, which is centred once (`NodeSum`).
 
-Maps ``(N, C, H, W)`` are channels-last, and then a matrix of pixels ``(n, C)``, n = N * H * W, without a copy. Gradients
-can be taken once: for second derivatives use the plain layers.
+Maps ``(N, C, H, W)`` are channels-last, and then a matrix of pixels ``(n, C)``, n = N * H * W, without a copy.
+Gradients can be taken once: for second derivatives use the plain layers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ convolution_gradients = torch.ops.aten.convolution_backward
 
 
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """A gradient that refuses to be part of a graph; torch's `once_differentiable` drops what goes through it unsaid."""
+    """A gradient that refuses to be part of a graph; torch's `once_differentiable` can leave a part out unsaid."""
 
     @wraps(backward)
     def checked(ctx: Any, *gradients: Tensor | None) -> Any:
@@ -215,7 +215,9 @@ def repeated(x: Tensor, times: int) -> Tensor:
 
 
 class Depthwise(torch.autograd.Function):
-    """Depthwise convolutions of one map, a group each: ``x (N, C, H, W), T weights (C, 1, k, k') -> (N, T * C, H', W')``.
+    """Depthwise convolutions of one map, a group each.
+
+    ``x (N, C, H, W), T weights (C, 1, k, k') -> (N, T * C, H', W')``
 
     Args:
         window: stride, padding and dilation, a pair each.
@@ -226,13 +228,15 @@ class Depthwise(torch.autograd.Function):
         together = torch.cat(weights) if len(weights) > 1 else weights[0]
         ctx.save_for_backward(x, together)
         ctx.window, ctx.groups = window, len(weights)
-        return F.conv2d(repeated(x, len(weights)), together, None, *window, len(together))
+        stride, padding, dilation = window
+        return F.conv2d(repeated(x, len(weights)), together, None, stride, padding, dilation, len(together))
 
     @staticmethod
     @once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weights = ctx.saved_tensors
-        gradient, groups, of_x, of_weights = channels_last(gradient), ctx.groups, None, [None] * ctx.groups
+        gradient, groups, of_x = channels_last(gradient), ctx.groups, None
+        of_weights: Sequence[Tensor | None] = [None] * groups
         if groups > 1 and not any(ctx.needs_input_grad[2:]):  # then only its shape counts
             copies = torch.empty_like(x[:, :1].expand(-1, len(weights), -1, -1), memory_format=torch.channels_last)
         else:
@@ -303,7 +307,7 @@ class Middle(torch.autograd.Function):
 
 
 class Last(torch.autograd.Function):
-    """The last convolutions of 1x1 of T operations, their batch norms, and the operations' weights in their nodes' sums.
+    """The last convolutions of 1x1 of T operations, their batch norms, and their weights in their nodes' sums.
 
     ``x (N, T * C', H, W), weights (T,), T matrices (C, C')``; or ``x (N, C', H, W)``, which all T take.
 
@@ -317,10 +321,8 @@ class Last(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weights: Tensor, *matrices: Tensor) -> tuple[Tensor, ...]:
         groups, together, rows = len(matrices), torch.stack(matrices), pixels(x)
         ctx.shared = rows.shape[1] == together.shape[2]
-        if ctx.shared:
-            y = product(rows, together.flatten(0, 1).t())
-        else:
-            y = group_products(rows, together.transpose(1, 2))
+        turned = together.flatten(0, 1).t() if ctx.shared else together.transpose(1, 2)
+        y = product(rows, turned) if ctx.shared else group_products(rows, turned)
         mean, variance = centre_(y)
         scale = torch.rsqrt(variance + EPSILON)
         factors = weights[:, None] * scale.view(groups, -1)

@@ -143,7 +143,7 @@ def all_operations(edge: MixedEdge | PartialEdge) -> Iterable[nn.Module]:
     return (edge.mixed if isinstance(edge, PartialEdge) else edge).operations
 
 
-def operation_of(edge: MixedEdge | PartialEdge, index: int) -> nn.Module:
+def operation_of(edge: Any, index: int) -> nn.Module:
     """The operation of a candidate that is computed."""
     mixed = edge.mixed if isinstance(edge, PartialEdge) else edge
     return mixed.operations[mixed.computed.index(index)]

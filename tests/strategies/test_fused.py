@@ -99,7 +99,7 @@ def test_single_precision_is_as_near_to_double_as_the_plain_layers_are():
 
 
 def test_a_variance_beside_a_large_mean_is_not_lost():
-    """Two passes: subtracting the square of the mean from the mean of squares would leave nothing in single precision."""
+    """Two passes: the mean of squares less the square of the mean would leave nothing in single precision."""
     rows = 1000 + torch.randn(4096, 16)
     exact = rows.double().var(0, correction=0)
     _, variance = kernels.centre_(rows.clone())
@@ -229,8 +229,8 @@ def test_the_average_of_the_pixels_that_exist(sides, stride):
 
 
 def test_no_strided_convolution_of_1x1_and_no_scale_that_is_expanded():
-    """Its backward pass corrupts memory with four output channels or fewer; a batch norm's reads beyond a weight of stride
-    0. A supernet has neither: pixels are taken by slicing, and its norms have no weight."""
+    """Its backward pass corrupts memory with four output channels or fewer; a batch norm's reads beyond a weight of
+    stride 0. A supernet has neither: pixels are taken by slicing, and its norms have no weight."""
     made = network(PCDARTS(), channels=16)
     for module in made.modules():
         if isinstance(module, nn.Conv2d):

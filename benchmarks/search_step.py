@@ -4,8 +4,8 @@
 
 Each search runs in a process of its own, as a user would run it (Lightning, the strategy, its optimizers), on the
 same random pictures and with the same initial weights. Before any step its outputs and architecture gradients are
-compared with the others'. Then the searches take turns, a step each, so that a slow phase of the machine hits all of
-them; only one works at a time. A step is one update of the architecture and one of the weights.
+compared with the others'. Then the searches of a method take turns, a step each, so that a slow phase of the machine
+hits all of them; only one works at a time. A step is one update of the architecture and one of the weights.
 
 - ``nni_darts``, ``nni_gumbel``: NNI 3.0's DARTS and GumbelDARTS on the same cells, declared with NNI's ``Cell``;
 - ``plain_...``: our supernet layer by layer in torch's default memory layout. First order and PC-DARTS with NNI's
@@ -25,17 +25,14 @@ from typing import Any, Literal
 
 from searchspaces.errors import ConfigError
 
-SEARCHES = (
-    "nni_darts",
-    "plain_darts",
-    "darts",
-    "plain_darts_second",
-    "darts_second",
-    "plain_pc_darts",
-    "pc_darts",
-    "nni_gumbel",
-    "single_path",
+# those that take turns; others' memory is free by then
+GROUPS = (
+    ("nni_darts", "plain_darts", "darts"),
+    ("plain_darts_second", "darts_second"),
+    ("plain_pc_darts", "pc_darts"),
+    ("nni_gumbel", "single_path"),
 )
+SEARCHES = tuple(name for group in GROUPS for name in group)
 NNIS = ("nni_darts", "nni_gumbel")
 # name: quantity, of the first over the second
 RATIOS = {
@@ -75,7 +72,9 @@ def read_answer(process: subprocess.Popen[str]) -> dict[str, Any]:
     for line in process.stdout:
         if line.startswith("{"):
             return json.loads(line)
-    raise ConfigError(f"A search ended with code {process.wait()}; its errors are above.")
+    code = process.wait()
+    reason = "it was killed, probably for want of memory" if code == -9 else "its errors are above"
+    raise ConfigError(f"A search ended with code {code}: {reason}.")
 
 
 def worker_options(search: str, layers: int, width: int, input_size: int, **options: Any) -> dict[str, Any]:
@@ -227,16 +226,18 @@ def main(
         return worker_options(name, layers, width, input_size, compare=False, **options)
 
     found = differences(names, options_of) if space == "autofas" else {}
-    workers: dict[str, Worker] = {}
-    try:
-        for name in names:
-            workers[name] = Worker(start(options_of(name)))
-            read_answer(workers[name].process)  # it is ready
-        measure(workers, steps, warmup)
-    finally:
-        for worker in workers.values():
-            worker.process.kill()
-    measured = summary(workers)
+    measured: dict[str, dict[str, float]] = {}
+    for group in GROUPS:
+        workers: dict[str, Worker] = {}
+        try:
+            for name in (name for name in group if name in names):
+                workers[name] = Worker(start(options_of(name)))
+                read_answer(workers[name].process)  # it is ready
+            measure(workers, steps, warmup)
+        finally:
+            for worker in workers.values():
+                worker.process.kill()
+        measured |= summary(workers)
     result = {
         "ratios": ratios(measured),
         "searches": measured,

@@ -248,6 +248,19 @@ def test_halving_four_channels_in_channels_last_layout_has_the_right_gradient():
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("parts", [1, 4])
+def test_a_cell_whose_edges_have_all_sampled_none(parts):
+    strategy = GumbelSinglePath(sampled="operations", partial_channels=parts)
+    made = network(strategy, layout="NR")
+    for cell in cells_of(made):
+        nn.init.constant_(cell.alpha, 0.0)
+        with torch.no_grad():
+            cell.alpha[:, cell.candidates.index("none")] = 100.0
+    x = torch.randn(2, 3, 16, 16, dtype=torch.double)
+    ours, theirs = (passed(made, x, plain, alphas_of(made)) for plain in (False, True))
+    torch.testing.assert_close(ours[:2], theirs[:2], rtol=1e-9, atol=1e-9)
+
+
 def test_an_operation_of_ones_own_runs_by_its_own_layers():
     made, reference = network(DARTS(), layout="N"), network(DARTS(), layout="N")
     reference.load_state_dict(made.state_dict())

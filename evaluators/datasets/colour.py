@@ -28,7 +28,7 @@ _LINEAR_OF_BYTE = srgb_to_linear(np.arange(256) / 255.0)
 
 def bytes_to_linear(picture: np.ndarray) -> np.ndarray:
     """A stored picture (H, W, 3) uint8 as linear light (3, H, W) float32."""
-    return np.ascontiguousarray(_LINEAR_OF_BYTE[picture].transpose(2, 0, 1))
+    return _LINEAR_OF_BYTE.take(picture.transpose(2, 0, 1), mode="clip")  # a byte is within, so nothing is clipped
 
 
 def jpeg(picture: Image.Image, quality: int, chroma: str = "4:2:0") -> Image.Image:

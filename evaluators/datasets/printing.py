@@ -136,9 +136,10 @@ def halftone(coverage: np.ndarray, spot: np.ndarray, period: float) -> np.ndarra
     that is partly inked reflects. Returns ink per pixel 0..1, (H, W); its mean is the coverage.
     """
     index = np.clip((1.0 - coverage) * 1024.0 + 0.5, 0, 1024).astype(np.int32)
-    threshold = _spot_quantiles()[index]
-    ink = (spot - threshold) * np.float32(period / np.pi) + np.float32(0.5)
-    ink = np.clip(ink, 0.0, 1.0)
+    ink = spot - _spot_quantiles().take(index, mode="clip")
+    ink *= np.float32(period / np.pi)
+    ink += np.float32(0.5)
+    np.clip(ink, 0.0, 1.0, out=ink)
     ink[coverage <= 0.004] = 0.0
     ink[coverage >= 0.996] = 1.0
     return ink
@@ -169,10 +170,12 @@ def render_print(source: np.ndarray, setting: Print, size: int, rng: np.random.G
     sheet = np.empty((3, size, size), dtype=np.float32)
     sheet[:] = paper_texture(size, setting.texture, setting.grain, rng)
     sheet *= np.array(setting.paper, dtype=np.float32)[:, None, None]
+    through = np.empty_like(sheet[0])  # of one colour's light, what passes one ink
     for ink, angle, phase, colour in zip(inks, SCREEN_ANGLES, setting.phases, INKS, strict=True):
         dots = halftone(ink, spot_function(size, setting.period, angle, phase), setting.period)
         for channel in range(3):
-            sheet[channel] *= 1.0 - dots * (1.0 - colour[channel])
+            np.multiply(dots, 1.0 - colour[channel], out=through)
+            sheet[channel] *= np.subtract(1.0, through, out=through)
     if setting.sheen:
         sheet += setting.sheen * blob(size, setting.sheen_centre, setting.sheen_radius)
     return sheet * curl_shading(size, setting.curl, setting.curl_angle)

@@ -115,7 +115,7 @@ def render_screen(source: Image.Image, setting: Screen, size: int) -> np.ndarray
     small = source.resize((setting.pixels, setting.pixels), Image.Resampling.BICUBIC)
     light = panel_light(np.asarray(jpeg(small, setting.quality)), setting.gamma, setting.purity, setting.white)
     pixel = np.minimum((np.arange(size) + 0.5) * setting.pixels / size, setting.pixels - 1).astype(np.intp)
-    light = light[:, pixel][:, :, pixel]
+    light = light.take(pixel, axis=2).take(pixel, axis=1)  # leaves rows together, as indexing would not
     stripes, rows = subpixel_mask(size, size / setting.pixels, setting.gap, setting.bgr)
     if setting.upright:
         light *= stripes[:, :, None]

@@ -271,3 +271,34 @@ def test_live_and_attack_draw_their_cameras_from_one_distribution() -> None:
             assert stats.ks_2samp(live, other).pvalue > 1e-4, setting
     # and each picture has its own camera
     assert len({camera["blur"] for cameras in drawn.values() for camera in cameras}) == 3 * len(keys)
+
+
+def test_quick_forms_are_bit_for_bit_the_plain_formulas() -> None:
+    rng = np.random.default_rng(5)
+    stored = rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    linear = colour.srgb_to_linear(np.arange(256) / 255.0)
+    assert np.array_equal(colour.bytes_to_linear(stored), linear[stored].transpose(2, 0, 1))
+
+    period, ends = 5.3, np.array([0.0, 0.004, 0.996, 1.0], dtype=np.float32)
+    coverage = np.concatenate([np.tile(ends, 24), rng.random(96 * 95, dtype=np.float32)]).reshape(96, 96)
+    spot = printing.spot_function(96, period, 15.0, np.array([0.1, 0.7]))
+    index = np.clip((1.0 - coverage) * 1024.0 + 0.5, 0, 1024).astype(np.int32)
+    ink = (spot - printing._spot_quantiles()[index]) * np.float32(period / np.pi) + np.float32(0.5)
+    ink = np.where(coverage <= 0.004, 0, np.where(coverage >= 0.996, 1, np.clip(ink, 0.0, 1.0)))
+    assert np.array_equal(printing.halftone(coverage, spot, period), ink)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_print_is_the_product_of_its_inks_bit_for_bit(seed: int) -> None:
+    size, rng = 96, np.random.default_rng(seed)
+    setting = dataclasses.replace(printing.draw_print(rng, size), sheen=0.0, curl=0.0)
+    source = rng.random((3, 48, 48), dtype=np.float32)
+    inks = printing.dot_gain(printing.separate(source, setting.black_generation), setting.dot_gain)
+    inks = colour.resize_planes(inks.astype(np.float32), size)
+    grain = printing.paper_texture(size, setting.texture, setting.grain, np.random.default_rng(9))
+    sheet = grain * np.array(setting.paper, dtype=np.float32)[:, None, None]
+    for ink, angle, phase, light in zip(inks, printing.SCREEN_ANGLES, setting.phases, printing.INKS, strict=True):
+        dots = printing.halftone(ink, printing.spot_function(size, setting.period, angle, phase), setting.period)
+        for channel in range(3):
+            sheet[channel] = sheet[channel] * (1.0 - dots * (1.0 - light[channel]))
+    assert np.array_equal(printing.render_print(source, setting, size, np.random.default_rng(9)), sheet)

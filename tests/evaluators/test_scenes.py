@@ -7,10 +7,19 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from evaluators.datasets import build_dataset
 from evaluators.datasets.cache import INDEX
-from evaluators.datasets.scene_parts import CutOut, cut_out_person, draw_placement, paste, place, without_face
+from evaluators.datasets.scene_parts import (
+    CutOut,
+    channel_range,
+    cut_out_person,
+    draw_placement,
+    paste,
+    place,
+    without_face,
+)
 from evaluators.datasets.scene_worker import MOST_FACES, compose
 from evaluators.datasets.scenes import PHOTOGRAPHS, find_photographs
 from searchspaces.errors import ConfigError
@@ -126,3 +135,36 @@ def test_only_portraits_in_front_of_white_are_cut_out():
     grey[(white == 250).all(axis=2)] = 120
     assert cut_out_person(Image.fromarray(grey), box) is None
     assert cut_out_person(Image.fromarray(white), [0.0, 0.0, 0.3, 0.3]) is None  # the face is not in the person
+
+
+def test_the_range_of_channels_is_numpys():
+    pixels = np.random.default_rng(0).random((20, 30, 3), dtype=np.float32)
+    assert np.array_equal(channel_range(pixels), np.ptp(pixels, axis=2))
+
+
+@pytest.mark.parametrize("width", [14.0, 40.0, 150.0])  # much smaller, smaller and larger than the portrait
+def test_a_person_is_placed_plane_by_plane_as_all_planes_together(width):
+    random = np.random.default_rng(1)
+    person = CutOut(random.random((120, 90, 4), dtype=np.float32), (25.0, 30.0, 65.0, 80.0))
+    placement = draw_placement(person, width, (50.0, 45.0), random)
+    layer = place(person, placement, 96)
+
+    scale = float(np.sqrt(abs(np.linalg.det(placement.forward))))
+    factor = max(1, int(0.7 / scale))
+    source = np.dstack([np.asarray(Image.fromarray(person.pixels[..., c].copy()).reduce(factor)) for c in range(4)])
+    if scale * factor < 0.8:
+        source = ndimage.gaussian_filter(source, (0.4 / (scale * factor), 0.4 / (scale * factor), 0))
+    source = np.dstack([source[..., :3] * source[..., 3:], source[..., 3]])
+    backward = np.linalg.inv(placement.forward)
+    low = np.array([layer.left, layer.top])
+    offset = (np.array([45.0, 55.0]) - backward @ (np.asarray(placement.centre) - low)) / factor
+    coefficients = (*(backward[0] / factor), offset[0], *(backward[1] / factor), offset[1])
+    size = layer.pixels.shape[1::-1]
+    moved = [
+        Image.fromarray(source[..., c].copy()).transform(
+            size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+        )
+        for c in range(4)
+    ]
+    assert np.array_equal(layer.pixels, np.dstack([np.asarray(each) for each in moved]))
+    assert layer.pixels.max() > 0.1

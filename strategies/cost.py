@@ -30,6 +30,7 @@ from searchspaces.pta import Pta
 from searchspaces.sampling import random_choices
 
 from .branches import MODES, MixedBlock
+from .expected_cost import ExpectedCellCost
 from .supernet import MixedCell
 
 Choices = Mapping[str, Any]
@@ -80,6 +81,7 @@ class CostTable:
 
     def __init__(self, space: Any, cost_of: Callable[[Choices], Costs]) -> None:
         self.cost_of, self.space = cost_of, space
+        self._known: dict[tuple[str, ...], Any] = {}  # parts as arrays, for `expected`
         if isinstance(space, Pta):
             self._measure_blocks()
         elif isinstance(space, AutoFas):
@@ -265,51 +267,40 @@ class CostTable:
         everywhere it is between the costs of the smallest and the largest one.
         """
         total = torch.tensor(self.fixed, dtype=torch.float64)
-        for module in modules:
-            expect = self._expected_block if isinstance(module, MixedBlock) else self._expected_cell
-            total = total + expect(module)
-        return total
+        if not modules:
+            return total
+        if isinstance(modules[0], MixedBlock):
+            probabilities = torch.stack([module.probabilities() for module in modules]).cpu().double()
+            return total + probabilities.flatten() @ self._costs_of_blocks(tuple(module.label for module in modules))
+        cell = modules[0]  # all are of one kind: the space's nodes, operations and edge normalisation
+        alpha = torch.stack([module.alpha for module in modules])
+        # the softmax of beta divides all edges of a node alike, which pairs do not see
+        beta = alpha.new_zeros(alpha.shape[:2]) if cell.beta is None else torch.stack([m.beta for m in modules])
+        known = self._costs_of_cells(tuple(module.name for module in modules), tuple(cell.candidates))
+        return total + ExpectedCellCost.apply(alpha, beta, *known)
 
-    def _expected_block(self, module: MixedBlock) -> Tensor:
-        costs = torch.tensor([self.parts[module.label, mode] for mode in MODES], dtype=torch.float64)
-        return module.probabilities().cpu().double() @ costs
+    def _costs_of_blocks(self, labels: tuple[str, ...]) -> Tensor:
+        """Costs ``(blocks * modes, names)``; made once, as they are asked for in every step."""
+        if labels not in self._known:
+            rows = [self.parts[label, mode] for label in labels for mode in MODES]
+            self._known[labels] = torch.tensor(rows, dtype=torch.float64)
+        return self._known[labels]
 
-    def _expected_cell(self, module: MixedCell) -> Tensor:
-        allowed = [module.candidates.index(name) for name in self.operations]
-        logs = module.alpha.cpu().double().log_softmax(dim=1)[:, allowed]  # (edges, operations)
-        pairs = edges(module.nodes)
-        costs = torch.tensor(
-            [[self.part(module.name, source, name) for name in self.operations] for source, _ in pairs],
-            dtype=torch.float64,
-        )  # (edges, operations, names)
-        of_edge = logs.softmax(dim=1).unsqueeze(-1).mul(costs).sum(dim=1)
-        strengths = logs.logsumexp(dim=1)
-        if module.beta is not None:  # its softmax divides all edges of a node alike, which pairs do not see
-            strengths = strengths + module.beta.cpu().double()
-        return pair_probabilities(strengths, [target for _, target in pairs]) @ of_edge
-
-
-def pair_probabilities(strengths: Tensor, targets: Sequence[int]) -> Tensor:
-    """Probability of each edge to be one of the two that its node keeps, ``(edges,)``.
-
-    The pair {d, e} is kept with a probability proportional to ``exp(strengths[d] + strengths[e])``: sampling two
-    without replacement of the largest entropy (conditional Poisson sampling, Chen et al., Biometrika 1994). Adds up
-    to 2 at every node; a node with two edges keeps both.
-
-    Args:
-        strengths: ``(edges,)``, logarithms; differentiable, also where one is far below the others.
-        targets: the node that each edge enters.
-
-    >>> pair_probabilities(torch.tensor([0.0, 1.0, 0.0, 0.0, 60.0]).double(), [2, 2, 3, 3, 3])
-    tensor([1.0000, 1.0000, 0.5000, 0.5000, 1.0000], dtype=torch.float64)
-    """
-    kept = torch.zeros_like(strengths)
-    for node in dict.fromkeys(targets):
-        first, second = zip(*combinations([e for e, target in enumerate(targets) if target == node], 2), strict=True)
-        pairs = torch.tensor([first, second], device=strengths.device)  # (2, pairs)
-        probabilities = strengths[pairs].sum(dim=0).softmax(dim=0)
-        kept = kept.index_add(0, pairs.flatten(), probabilities.repeat(EDGES_KEPT))
-    return kept
+    def _costs_of_cells(self, cells: tuple[str, ...], candidates: tuple[str, ...]) -> tuple[Any, ...]:
+        """What `ExpectedCellCost` needs of cells beside their parameters, likewise."""
+        if cells not in self._known:
+            pairs, none = edges(self.space.nodes), (0.0,) * len(self.names)
+            allowed = [name in self.operations for name in candidates]
+            rows = [
+                [
+                    [self.part(cell, s, o) if a else none for o, a in zip(candidates, allowed, strict=True)]
+                    for s, _ in pairs
+                ]
+                for cell in cells
+            ]
+            barred = np.where(allowed, 0.0, -np.inf)
+            self._known[cells] = np.array(rows, dtype=float), barred, tuple(target for _, target in pairs)
+        return self._known[cells]
 
 
 def _log_strengths(module: MixedCell, node: int, operations: Sequence[str]) -> dict[tuple[int, str], float]:

@@ -16,7 +16,8 @@ from searchspaces.pta import CONFIGURATIONS, choices_of
 from searchspaces.sampling import random_choices
 from strategies import DARTS, PCDARTS, GumbelSinglePath
 from strategies.branches import MODES
-from strategies.cost import Budget, CostTable, Option, best_within, pair_probabilities
+from strategies.cost import Budget, CostTable, Option, best_within
+from strategies.expected_cost import _kept_pairs
 from strategies.paths import accepted_choices
 from strategies.stand_in import StandIn
 
@@ -132,12 +133,56 @@ def test_expected_cost_is_the_mean_over_all_networks(space, strategy, tables):
             assert smallest < value < largest
 
 
+def pair_probabilities(strengths, targets):
+    """Probability of each edge to be one of the two that its node keeps, the pair {d, e} with a probability
+    proportional to ``exp(strengths[d] + strengths[e])``, left to autograd."""
+    kept = torch.zeros_like(strengths)
+    for node in dict.fromkeys(targets):
+        entering = [edge for edge, target in enumerate(targets) if target == node]
+        pairs = torch.tensor(list(itertools.combinations(entering, 2))).T
+        probabilities = strengths[pairs].sum(dim=0).softmax(dim=0)
+        kept = kept.index_add(0, pairs.flatten(), probabilities.repeat(2))
+    return kept
+
+
+def expected_by_autograd(table, cells):
+    """`CostTable.expected` as its docstring says it, one operation after the other."""
+    total = torch.tensor(table.fixed, dtype=torch.float64)
+    for cell in cells:
+        allowed = [cell.candidates.index(name) for name in table.operations]
+        logs = cell.alpha.double().log_softmax(dim=1)[:, allowed]
+        costs = [[table.part(cell.name, source, name) for name in table.operations] for source, _ in cell.pairs]
+        of_edge = logs.softmax(dim=1).unsqueeze(-1).mul(torch.tensor(costs).double()).sum(dim=1)
+        strengths = logs.logsumexp(dim=1) + (0 if cell.beta is None else cell.beta.double())
+        total = total + pair_probabilities(strengths, [target for _, target in cell.pairs]) @ of_edge
+    return total
+
+
+@pytest.mark.parametrize("strategy", [DARTS(), PCDARTS(partial_channels=2)])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 300.0])
+def test_the_written_gradient_of_the_expected_cost_is_autograds(strategy, scale, tables):
+    torch.manual_seed(4)
+    modules, table = modules_of("autofas", strategy), tables["autofas"]
+    for alpha in alphas_of(modules):
+        alpha.data = scale * torch.randn_like(alpha, dtype=torch.float64)
+    found, plain = table.expected(modules), expected_by_autograd(table, modules)
+    torch.testing.assert_close(found, plain, rtol=1e-13, atol=0)
+    for index in range(len(table.names)):
+        ours = torch.autograd.grad(found[index], alphas_of(modules), retain_graph=True)
+        theirs = torch.autograd.grad(plain[index], alphas_of(modules), retain_graph=True)
+        assert any(gradient.any() for gradient in ours)
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12 * plain[index].item())
+
+
 def test_two_edges_of_a_node_are_kept_whatever_their_strengths():
-    strengths = torch.tensor([-80.0, 3.0, 0.0, 90.0, -50.0, 1.0], dtype=torch.float64, requires_grad=True)
-    kept = pair_probabilities(strengths, [2, 2, 3, 3, 3, 3])
-    assert kept.tolist() == pytest.approx([1, 1, 1 / (1 + math.e), 1, 0, math.e / (1 + math.e)])
-    (gradient,) = torch.autograd.grad(kept[5], strengths)
-    assert gradient.isfinite().all() and gradient[5] > 0 > gradient[2]
+    strengths = np.array([[-80.0, 3.0, 0.0, 90.0, -50.0, 1.0]])
+    pairs, kept = _kept_pairs(strengths, (2, 2, 3, 3, 3, 3))
+    assert kept[0].tolist() == pytest.approx([1, 1, 1 / (1 + math.e), 1, 0, math.e / (1 + math.e)])
+    assert kept[0].tolist() == pytest.approx(
+        pair_probabilities(torch.tensor(strengths[0]), [2, 2, 3, 3, 3, 3]).tolist()
+    )
+    assert np.array_equal(pairs, pairs.transpose(0, 2, 1)) and not pairs[0, :2, 2:].any()
 
 
 @pytest.mark.parametrize(("space", "strategy"), STRATEGIES)

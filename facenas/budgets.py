@@ -143,7 +143,8 @@ def costs_of(
     def computed(choices: Mapping[str, Any]) -> dict[str, float]:
         with torch.random.fork_rng(devices=[]):  # new weights, and the picture that is counted
             architecture = Architecture(options.space, space_options, choices)
-            network, size = architecture.build(), architecture.input_size
+            network: Any = architecture.build()
+            size = network.input_size  # the architecture's own would build its space for it
             found: dict[str, float] = {}
             for name in names:
                 if name == "macs":

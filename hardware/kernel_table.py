@@ -205,13 +205,15 @@ class KernelTable:
 
     def _sum(self, network: Sequence[RuntimeKernel]) -> Matrix:
         """Milliseconds of all kernels, their number, and the sum of squared milliseconds of those not measured."""
-        times = np.array([self.time_of(kernel) for kernel in network])
-        # kernels of a kind err alike: squares of their sums
-        unseen: dict[str, float] = {}
-        for kernel, ms in zip(network, times, strict=True):
-            if kernel.key not in self.kernels:
-                unseen[kernel.kind] = unseen.get(kernel.kind, 0.0) + float(ms)
-        return np.array([times.sum(), len(network), sum(ms**2 for ms in unseen.values())])
+        times = []
+        unseen: dict[str, float] = {}  # kernels of a kind err alike: squares of their sums
+        for kernel in network:
+            known = self.kernels.get(kernel.key)
+            ms = known.ms if known else self._regressed(kernel)
+            times.append(ms)
+            if not known:
+                unseen[kernel.kind] = unseen.get(kernel.kind, 0.0) + ms
+        return np.array([np.sum(times), len(network), sum(ms**2 for ms in unseen.values())])
 
     # ---- kernels that were not measured
 

@@ -148,17 +148,22 @@ def trace(model: nn.Module, input_size: Sequence[int], memory: bool = True) -> T
     return _Watcher(model, memory).run(model, x)
 
 
+ATOMS = {bool, int, float, str, type(None)}  # types of most attributes of a module, which hold no tensor
+
+
 def _keeps_shape_tensors(model: nn.Module) -> bool:
     """Whether the model has stored a tensor without values in one of its modules: a second run replaces it."""
     for module in model.modules():
-        attributes = module.__dict__.copy()
-        del attributes["_modules"], attributes["_parameters"]
-        for value in attributes.values():
-            entries = (
-                value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
-            )
-            if any(isinstance(entry, ShapeTensor) for entry in entries):
+        for name, value in module.__dict__.items():
+            if value.__class__ in ATOMS or name in ("_modules", "_parameters"):
+                continue
+            entries = value.values() if isinstance(value, dict) else value
+            if isinstance(entries, ShapeTensor):
                 return True
+            if value is not entries or isinstance(entries, list | tuple):
+                for entry in entries:
+                    if isinstance(entry, ShapeTensor):
+                        return True
     return False
 
 

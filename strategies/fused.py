@@ -26,7 +26,7 @@ from searchspaces.operations import FactorizedReduce, ReLUConvNorm, SeparableCon
 from . import composed, kernels
 from .kernels import channels_last
 
-GROUP_BYTES = 2**21  # of a group's map, in the cache beside a few others; larger ones gain nothing from being together
+GROUP_BYTES = 2**21  # of a group's map, which should stay in the cache; larger ones gain nothing from being together
 
 
 KERNELS = SimpleNamespace(
@@ -113,10 +113,10 @@ class Statistics:
             return
         unbiased = torch._foreach_mul(self.variances, [count / max(1, count - 1) for count in self.counts])
         momentum = self.norms[0].momentum or 0.0
-        buffers = [dict(norm.named_buffers()) for norm in self.norms]
-        torch._foreach_add_([each["num_batches_tracked"] for each in buffers], 1)
-        torch._foreach_lerp_([each["running_mean"] for each in buffers], self.means, momentum)
-        torch._foreach_lerp_([each["running_var"] for each in buffers], unbiased, momentum)
+        norms: list[Any] = self.norms
+        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+        torch._foreach_lerp_([norm.running_mean for norm in norms], self.means, momentum)
+        torch._foreach_lerp_([norm.running_var for norm in norms], unbiased, momentum)
 
 
 class Term(NamedTuple):

@@ -65,7 +65,7 @@ def run_search(strategy: str, options: SearchOptions, reporter: Reporter | None 
 
     folder = Path(options.out or f"runs/{options.space.rpartition(':')[2]}-{strategy}-{options.seed}")
     plan = options.plan
-    if not plan:
+    if not plan and not (options.resume and options.overwrite):  # `resolve` says what is wrong with both
         check_run(folder, resume=options.resume, overwrite=options.overwrite)  # before anything heavy
     if options.resume and (folder / "config.yaml").is_file():
         check_strategy(strategy, folder)

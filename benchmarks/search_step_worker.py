@@ -130,7 +130,7 @@ def nni_space(channels: int, layout: str, stem_multiplier: int = 3, image_size: 
     def operation(name: str, reduction: bool) -> Any:
         def make(node: int, slot: int, source: int | None) -> nn.Module:
             stride = 2 if reduction and (source or 0) < 2 else 1
-            return MixedEdge._build(name, channels, stride)
+            return MixedEdge.build(name, channels, stride)
 
         return make
 
@@ -228,7 +228,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 def canonical_names(supernet: Any) -> dict[str, Any]:
     """The supernet's tensors by names that do not depend on who built it: parameters, and rows of alpha."""
-    from strategies.supernet import MixedCell
+    from strategies.supernet import MixedCell, mixed_of
 
     names: dict[str, Any] = {}
     for name, parameter in supernet.named_parameters():
@@ -251,7 +251,7 @@ def canonical_names(supernet: Any) -> dict[str, Any]:
             continue
         for index, (source, target) in enumerate(cell.pairs):
             edge = cell.mixed_edges[index]
-            mixed = getattr(edge, "mixed", edge)
+            mixed = mixed_of(edge)
             for number, operation in zip(mixed.computed, mixed.operations, strict=True):
                 for rest, parameter in operation.named_parameters():
                     names[f"{path}.{source}_{target}.{cell.candidates[number]}.{rest}"] = parameter

@@ -62,7 +62,7 @@ def unrolled_gradient(
             ``e = epsilon / |v|``. On a network with ReLU and max-pooling, whose loss has kinks, the difference can be
             further from the true product than that is large, so it is offered for comparison only.
         epsilon: radius of the difference; 0.01 in DARTS.
-        forward: take the exact product by `mixed_product_forward`; the loss must be of operations that know tangents.
+        forward: take the exact product by `mixed_product_forward`, where the loss is of operations that know tangents.
 
     Returns:
         One gradient for each alpha.
@@ -79,11 +79,11 @@ def unrolled_gradient(
     finally:
         _restore(weights, saved)
     direct, vector = at_step[: len(alphas)], at_step[len(alphas) :]
-    if hessian == "exact":
-        exact = mixed_product_forward if forward else mixed_product
-        product = exact(train_loss, weights, alphas, vector)
-    else:
+    if hessian == "difference":
         product = mixed_product_by_difference(train_loss, weights, alphas, vector, epsilon)
+    else:
+        exact = exact_product if forward else mixed_product
+        product = exact(train_loss, weights, alphas, vector)
     return [d - learning_rate * p for d, p in zip(direct, product, strict=True)]
 
 
@@ -106,6 +106,9 @@ def mixed_product_forward(
     """The same by forward over reverse: the derivative of ``grad_alpha L`` along v in the weights.
 
     Tangents pass through the loss and through its gradient, which is taken by alpha alone; no graph of a graph is kept.
+
+    Raises:
+        NotImplementedError: if the loss has an operation without tangents.
     """
     saved = [weight.detach().clone() for weight in weights]
     with forward_ad.dual_level(), frozen(weights), composed_arithmetic():
@@ -115,6 +118,16 @@ def mixed_product_forward(
         gradients = _gradients(loss(), alphas)
         tangents = [forward_ad.unpack_dual(gradient).tangent for gradient in gradients]
     return [torch.zeros_like(a) if t is None else t.detach() for a, t in zip(alphas, tangents, strict=True)]
+
+
+def exact_product(
+    loss: LossFunction, weights: Sequence[Tensor], alphas: Sequence[Tensor], vector: Sequence[Tensor]
+) -> list[Tensor]:
+    """`mixed_product_forward`, or, if an operation of the loss has no tangents, `mixed_product`."""
+    try:
+        return mixed_product_forward(loss, weights, alphas, vector)
+    except NotImplementedError:
+        return mixed_product(loss, weights, alphas, vector)
 
 
 def mixed_product_by_difference(
@@ -296,7 +309,7 @@ class BilevelModule(DartsLightningModule):
                 f"order=second unrolls a step of SGD, but the weights are trained by {name}. Use order=first."
             )
         group = optimizer.param_groups[0]
-        weights = self.weights
+        weights = self.weight_parameters()  # anew: a task may have frozen some since
         # the virtual steps must not leave traces in the statistics of the batch norms
         norms = [(buffer, buffer.clone()) for buffer in self.buffers()]
         gradients = unrolled_gradient(
@@ -424,12 +437,13 @@ class BilevelModule(DartsLightningModule):
 @contextlib.contextmanager
 def frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
     """No gradients for these parameters inside the block: autograd leaves out all that only they need."""
-    for parameter in parameters:
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in learning:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in parameters:
+        for parameter in learning:
             parameter.requires_grad_(True)
 
 

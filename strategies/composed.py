@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .kernels import EPSILON, picture, pixels, product, repeated
+from .kernels import EPSILON
+from .pixels import channel_shuffle, picture, pixels, product, repeated
 
 
 def depthwise(x: Tensor, window: Sequence[tuple[int, int]], *weights: Tensor) -> Tensor:
@@ -74,9 +75,7 @@ def parted(x: Tensor, parts: int) -> tuple[Tensor, Tensor]:
 
 def woven(seen: Tensor, rest: Tensor) -> Tensor:
     """See `kernels.Woven`."""
-    sampled = seen.shape[1]
-    both = torch.cat([seen, rest], dim=1).permute(0, 2, 3, 1)
-    return both.unflatten(3, (-1, sampled)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
+    return channel_shuffle(torch.cat([seen, rest], dim=1), rest.shape[1] // seen.shape[1] + 1)
 
 
 def centred(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from .kernels import once
 
 Array = NDArray[np.float64]
 
@@ -38,7 +39,7 @@ class ExpectedCellCost(torch.autograd.Function):
         return torch.from_numpy(value)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         felt, (alpha, beta) = gradient.numpy(), ctx.like
         by_alpha, by_beta = (torch.from_numpy(jacobian @ felt) for jacobian in (ctx.by_alpha, ctx.by_beta))

@@ -24,8 +24,10 @@ from searchspaces.cells import CellShape
 from searchspaces.operations import FactorizedReduce, ReLUConvNorm, SeparableConv
 
 from . import composed, kernels
-from .kernels import channels_last
+from .kernels import EPSILON
+from .pixels import channels_last
 
+MOMENTUM = 0.1  # of torch's batch norms, unless they are made with another
 GROUP_BYTES = 2**21  # of a group's map, which should stay in the cache; larger ones gain nothing from being together
 
 
@@ -43,14 +45,14 @@ KERNELS = SimpleNamespace(
 
 
 class Arithmetic:
-    """Which arithmetic supernets use now."""
+    """Which arithmetic the cells of supernets use now."""
 
     plain = False
     functions: Any = KERNELS
 
 
 def use() -> Any:
-    """`kernels`, or `composed`."""
+    """What a cell is computed by: the functions of `kernels`, or of `composed`."""
     return Arithmetic.functions
 
 
@@ -100,7 +102,13 @@ class Statistics:
         self.counts: list[int] = []
 
     def add(self, norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, count: int) -> None:
-        """Note means and biased variances ``(norms * C,)`` of ``count`` numbers a channel."""
+        """Note means and biased variances ``(norms * C,)`` of ``count`` numbers a channel.
+
+        Raises:
+            ValueError: if there is one number a channel, which has no variance; torch's layers raise it too.
+        """
+        if count == 1:
+            raise ValueError("Expected more than 1 value per channel when training: use a larger batch or input.")
         self.norms += norms
         self.means += mean.chunk(len(norms))
         self.variances += variance.chunk(len(norms))
@@ -111,12 +119,11 @@ class Statistics:
         """As `nn.BatchNorm2d` does after a batch."""
         if not self.norms or use() is composed:
             return
-        unbiased = torch._foreach_mul(self.variances, [count / max(1, count - 1) for count in self.counts])
-        momentum = self.norms[0].momentum or 0.0
+        unbiased = torch._foreach_mul(self.variances, [count / (count - 1) for count in self.counts])
         norms: list[Any] = self.norms
         torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
-        torch._foreach_lerp_([norm.running_mean for norm in norms], self.means, momentum)
-        torch._foreach_lerp_([norm.running_var for norm in norms], unbiased, momentum)
+        torch._foreach_lerp_([norm.running_mean for norm in norms], self.means, MOMENTUM)
+        torch._foreach_lerp_([norm.running_var for norm in norms], unbiased, MOMENTUM)
 
 
 class Term(NamedTuple):
@@ -198,7 +205,7 @@ def last(
     return [Result(*each) for each in zip(maps, factors.unbind(), strict=True)]
 
 
-LOWERINGS: dict[type[nn.Module], Callable[[Any, Source, Tensor], list[Result]]] = {
+LOWERINGS: dict[Any, Callable[[Any, Source, Tensor], list[Result]]] = {
     SeparableConv: separable,
     FactorizedReduce: reductions,
 }
@@ -215,7 +222,13 @@ def pool(operations: Sequence[Any], source: Source) -> Tensor:
     return result
 
 
-MAPS: dict[type[nn.Module], Callable[[Any, Source], Tensor]] = {
+def own_layers(operations: Sequence[Any], source: Source) -> Tensor:
+    """An operation that nothing here knows, ``(N, C, H', W')``."""
+    (operation,) = operations
+    return channels_last(operation(source.x))
+
+
+MAPS: dict[Any, Callable[[Any, Source], Tensor]] = {
     nn.Identity: lambda operations, source: source.x,
     nn.MaxPool2d: pool,
     nn.AvgPool2d: pool,
@@ -248,13 +261,44 @@ def flat(weight: Tensor) -> Tensor:
     return weight.flatten(1)
 
 
-def kind_of(operation: nn.Module) -> tuple[type[nn.Module], Any]:
-    """What operations that are computed together have in common: the type, and the window."""
-    if isinstance(operation, SeparableConv):
-        return SeparableConv, operation[1].kernel_size
-    if isinstance(operation, nn.Sequential) and type(operation[0]) in POOLS:
-        return type(operation[0]), None
-    return type(operation), None
+# ---- which operation is computed how. What is not exactly as `searchspaces.operations` makes it runs by its own layers
+
+
+def kind_of(operation: nn.Module, stride: int) -> tuple[Any, Any]:
+    """What operations that are computed together have in common: how (`LOWERINGS`, `MAPS`), and what else counts."""
+    if type(operation) is SeparableConv and all(map(is_plain, norms_of(operation))):
+        return SeparableConv, (operation[1].kernel_size, operation[1].stride)
+    if type(operation) is FactorizedReduce and is_plain(operation.norm):
+        return FactorizedReduce, None
+    if type(operation) is nn.Identity and stride == 1:
+        return nn.Identity, None
+    if is_pool(operation, stride):
+        return type(operation[0]), None  # type: ignore[index]
+    return own_layers, id(operation)
+
+
+def norms_of(module: nn.Module) -> list[nn.Module]:
+    return [each for each in module.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+
+
+def is_plain(norm: nn.Module) -> bool:
+    """Whether a norm is what `kernels` take it for: no scale, no shift, torch's constants."""
+    return (
+        type(norm) is nn.BatchNorm2d
+        and not norm.affine
+        and norm.track_running_stats
+        and (norm.eps, norm.momentum) == (EPSILON, MOMENTUM)
+    )
+
+
+def is_pool(operation: nn.Module, stride: int) -> bool:
+    """Whether this is ``max_pool_3x3`` or ``avg_pool_3x3`` with the norm that a supernet puts behind it."""
+    layers: list[Any] = list(operation) if type(operation) is nn.Sequential else []
+    if len(layers) != 2 or type(layers[0]) not in POOLS or not is_plain(layers[1]):
+        return False
+    shape = {"kernel_size": 3, "stride": stride, "padding": 1, "ceil_mode": False}
+    own = {"dilation": 1} if type(layers[0]) is nn.MaxPool2d else {"count_include_pad": False, "divisor_override": None}
+    return all(getattr(layers[0], name) == value for name, value in {**shape, **own}.items())
 
 
 # ---- the pass
@@ -270,13 +314,14 @@ class Plan:
     def __init__(self, terms: Sequence[Term]) -> None:
         groups: dict[Any, list[int]] = defaultdict(list)
         for index, term in enumerate(terms):
-            groups[(term.source, term.edge.stride, *kind_of(term.operation))].append(index)
+            stride = term.edge.stride
+            groups[(term.source, stride, *kind_of(term.operation, stride))].append(index)
         self.terms, self.groups = terms, sorted(groups.items(), key=lambda item: item[0][:2])
         self.order = [index for _, members in self.groups for index in members]
 
 
 class Pass:
-    """One pass through the nodes of a cell or tree.
+    """One pass through the nodes of a cell.
 
     Args:
         states: the nodes that are there, ``(N, C, H, W)``.
@@ -315,7 +360,7 @@ class Pass:
         maps: dict[int, list[Tensor]],
     ) -> None:
         """All terms that leave a state, into the lists of the nodes they enter."""
-        mixed: dict[int, dict[int, Tensor]] = defaultdict(dict)  # target: number of the map: weight
+        mixed: dict[int, dict[int, Tensor]] = defaultdict(dict)  # of each target: weights by the numbers of maps
         shared: list[Tensor] = []
         for ((_, _, kind, _), members), weights in groups:
             terms = [plan.terms[index] for index in members]
@@ -328,15 +373,10 @@ class Pass:
                     for term, result in zip(terms[some], results, strict=True):
                         found[term.target].append(result)
                 continue
-            if kind in MAPS:
-                together = [terms]
-                shared.append(MAPS[kind]([term.operation for term in terms], source))
-            else:  # anything else by its own layers
-                together = [[term] for term in terms]
-                shared += [channels_last(term.operation(source.x)) for term in terms]
             for term, weight in zip(terms, weights.unbind(), strict=True):
-                number = len(shared) - len(together) + (0 if kind in MAPS else terms.index(term))
-                mixed[term.target][number] = weight
+                row = mixed[term.target]  # an edge can have two candidates of one kind
+                row[len(shared)] = row[len(shared)] + weight if len(shared) in row else weight
+            shared.append(MAPS.get(kind, own_layers)([term.operation for term in terms], source))
         if shared:
             nothing = shared[0].new_zeros(())
             table = [torch.stack([row.get(number, nothing) for number in range(len(shared))]) for row in mixed.values()]

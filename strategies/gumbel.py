@@ -45,7 +45,7 @@ from .branches import MODES, MixedBlock
 from .darts import DARTS
 from .elastic import MixedElastic
 from .fused import Plan, Term, begin_cell
-from .supernet import MixedCell, operation_of
+from .supernet import MixedCell, mixed_of
 
 Sampled = Literal["auto", "edges", "operations", "both"]
 TEMPERATURES = (10.0, 0.1)  # of sampled operations, from the first epoch to the last; GDAS, section 4.1
@@ -185,7 +185,7 @@ class GumbelCell(SampledOperations, MixedCell):
             kept.append((source, target, edge, share if self.sampled == "edges" else share * chosen[0][1]))
             for operation, weight in chosen:
                 if self.candidates[operation] != "none":
-                    terms.append(Term(source, target, edge, operation_of(edge, operation)))
+                    terms.append(Term(source, target, edge, mixed_of(edge).operation(operation)))
                     weights.append(weight * share)
         run = begin_cell(self.frame, before, previous)
         shares = torch.stack([share for *_, share in kept])

@@ -9,7 +9,7 @@ arithmetic there, and its call as much as either. So
   of the centred map, since ``relu(a x) = a relu(x)`` for a scale a > 0 (`Middle`);
 - all that enters a node has one gradient, which is centred once (`NodeSum`).
 
-Maps ``(N, C, H, W)`` are channels-last, and then a matrix of pixels ``(n, C)``, n = N * H * W, without a copy.
+Maps ``(N, C, H, W)`` are channels-last, and then matrices of pixels ``(n, C)`` (see `pixels`).
 Gradients can be taken once: for second derivatives use the plain layers.
 """
 
@@ -23,8 +23,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LANES = 16  # channels that fill a vector register; narrower pixels or blocks are taken several at a time
-EPSILON = 1e-5  # of torch's batch norms
+from .pixels import (
+    add_scaled_,
+    centre_,
+    channels_last,
+    column_sums,
+    combination,
+    gram,
+    group_grams,
+    group_products,
+    numbers,
+    packed,
+    picture,
+    pixels,
+    pixels_at_once,
+    product,
+    repeated,
+    subtract_row_,
+    tiled,
+)
+
+EPSILON = 1e-5  # of torch's batch norms, unless they are made with another
 
 convolution_gradients = torch.ops.aten.convolution_backward
 
@@ -36,125 +55,12 @@ def once(backward: Callable[..., Any]) -> Callable[..., Any]:
     def checked(ctx: Any, *gradients: Tensor | None) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "The fused supernet has no second derivatives: compute the loss inside "
-                "strategies.fused.plain_arithmetic() to differentiate twice (create_graph=True)."
+                "This gradient cannot be differentiated again (create_graph=True). A supernet's layers can: compute "
+                "the loss inside strategies.fused.plain_arithmetic()."
             )
         return backward(ctx, *gradients)
 
     return checked
-
-
-def channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-# ---- matrices of pixels
-
-
-def pixels(x: Tensor) -> Tensor:
-    """``(N, C, H, W) -> (n, C)``; a view if the channels are last in memory."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-
-
-def picture(rows: Tensor, like: Tensor) -> Tensor:
-    """``(n, C) -> (N, C, H, W)`` with the sides of ``like``; a view."""
-    number, _, height, width = like.shape
-    return rows.view(number, height, width, rows.shape[1]).permute(0, 3, 1, 2)
-
-
-def pixels_at_once(rows: Tensor) -> int:
-    """How many neighbouring pixels to take as one row, so that it fills a register."""
-    count, channels = rows.shape
-    several = LANES // channels if channels < LANES and LANES % channels == 0 else 1
-    return several if count % several == 0 and rows.is_contiguous() else 1
-
-
-def packed(rows: Tensor, several: int) -> Tensor:
-    """``(n, C) -> (n / several, several * C)``; a view."""
-    return rows.view(-1, several * rows.shape[1]) if several > 1 else rows
-
-
-def tiled(row: Tensor, several: int) -> Tensor:
-    """``(C,) -> (several * C,)``: the row for each of the pixels of a packed one."""
-    return row.repeat(several) if several > 1 else row
-
-
-def column_sums(rows: Tensor) -> Tensor:
-    """``(n, C) -> (C,)``."""
-    several = pixels_at_once(rows)
-    sums = packed(rows, several).sum(0)
-    return sums.view(several, -1).sum(0) if several > 1 else sums
-
-
-def subtract_row_(rows: Tensor, row: Tensor) -> Tensor:
-    """``rows (n, C) - row (C,)`` in place."""
-    several = pixels_at_once(rows)
-    packed(rows, several).sub_(tiled(row, several))
-    return rows
-
-
-def add_scaled_(rows: Tensor, other: Tensor, scale: Tensor) -> Tensor:
-    """``rows (n, C) + other (n, C) * scale (C,)`` in place."""
-    several = min(pixels_at_once(rows), pixels_at_once(other))
-    packed(rows, several).addcmul_(packed(other, several), tiled(scale, several))
-    return rows
-
-
-def centre_(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Subtract every column's mean in place: the means, and the variances ``(C,)``. Two passes, as exact as torch's."""
-    mean = column_sums(rows) / len(rows)
-    subtract_row_(rows, mean)
-    return mean, column_sums(rows * rows) / len(rows)
-
-
-def product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """``(n, C) @ (C, C') -> (n, C')``; narrow pixels with a block-diagonal matrix of several."""
-    several = pixels_at_once(rows) if matrix.shape[1] <= LANES else 1
-    if several == 1:
-        return torch.mm(rows, matrix)
-    return torch.mm(packed(rows, several), torch.block_diag(*[matrix] * several)).view(len(rows), -1)
-
-
-def gram(left: Tensor, right: Tensor) -> Tensor:
-    """``(n, C), (n, C') -> (C, C')``: the left one transposed times the right one."""
-    several = min(pixels_at_once(left), pixels_at_once(right))
-    if several == 1:
-        return torch.mm(left.t(), right)
-    wide = torch.mm(packed(left, several).t(), packed(right, several))
-    return wide.view(several, left.shape[1], several, right.shape[1]).diagonal(dim1=0, dim2=2).sum(-1)
-
-
-def group_products(rows: Tensor, matrices: Tensor) -> Tensor:
-    """Each group of channels by its own matrix: ``(n, T * C), (T, C, C') -> (n, T * C')``."""
-    groups, before, after = matrices.shape
-    if groups == 1:
-        return product(rows, matrices[0])
-    together = max(1, LANES // before)  # narrow blocks are multiplied as one that is block-diagonal
-    if together >= groups:
-        return product(rows, torch.block_diag(*matrices))
-    result = rows.new_empty(len(rows), groups * after)
-    for first in range(0, groups, together):
-        chosen = matrices[first : first + together]
-        block = torch.block_diag(*chosen) if together > 1 else chosen[0]
-        end = first + len(chosen)
-        torch.mm(rows[:, first * before : end * before], block, out=result[:, first * after : end * after])
-    return result
-
-
-def group_grams(left: Tensor, right: Tensor, groups: int) -> Tensor:
-    """Each group of channels of the left transposed times that of the right: ``(T, C, C')``."""
-    if groups == 1:
-        return gram(left, right)[None]
-    before, after = left.shape[1] // groups, right.shape[1] // groups
-    together = min(groups, max(1, LANES // before))
-    found = []
-    for first in range(0, groups, together):
-        number = min(together, groups - first)
-        wide = gram(
-            left[:, first * before : (first + number) * before], right[:, first * after : (first + number) * after]
-        )
-        found.append(wide.view(number, before, number, after).diagonal(dim1=0, dim2=2).permute(2, 0, 1))
-    return torch.cat(found)
 
 
 # ---- depthwise convolutions
@@ -207,11 +113,6 @@ def depthwise_input_gradient(
         return F.conv2d(gradient, weight.flip(2, 3), None, 1, reach, dilation, len(weight))
     options = (None, stride, padding, dilation, False, [0, 0], len(weight), [True, False, False])
     return convolution_gradients(gradient, x, weight, *options)[0]
-
-
-def repeated(x: Tensor, times: int) -> Tensor:
-    """``(N, C, H, W) -> (N, times * C, H, W)``: a copy for each group."""
-    return torch.cat([x] * times, dim=1) if times > 1 else x
 
 
 class Depthwise(torch.autograd.Function):
@@ -383,19 +284,6 @@ class Mixes(torch.autograd.Function):
         return torch.stack(rows), *of_maps
 
 
-def combination(maps: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """``sum_m w_m u_m`` of maps of one shape and layout."""
-    total = maps[0] * weights[0]
-    for u, weight in zip(maps[1:], weights[1:], strict=True):
-        total.add_(u, alpha=weight)
-    return total
-
-
-def numbers(x: Tensor) -> Tensor:
-    """All elements of a channels-last map in a row."""
-    return x.permute(0, 2, 3, 1).reshape(-1)
-
-
 class NodeSum(torch.autograd.Function):
     """What a node is: the sum of the results y of `Last` times their factors, and of maps u.
 
@@ -500,7 +388,7 @@ class Parted(torch.autograd.Function):
 
 class Woven(torch.autograd.Function):
     """Channels that operations have seen and those that pass by, shuffled: ``(N, S, H, W), (N, (K - 1) * S, H, W) ->
-    (N, K * S, H, W)``, in one copy (see `supernet.channel_shuffle`)."""
+    (N, K * S, H, W)``, in one copy (see `pixels.channel_shuffle`)."""
 
     @staticmethod
     def forward(ctx: Any, seen: Tensor, rest: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ architecture parameters: ``alpha`` of shape ``(edges, operations)`` and, with ed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,7 @@ from searchspaces.errors import ConfigError
 from searchspaces.operations import OPERATIONS, Zero
 
 from .fused import Plan, Term, begin_cell, is_fused
+from .pixels import channel_shuffle
 from .stand_in import StandIn
 
 INITIAL_SCALE = 1e-3  # standard deviation of fresh architecture parameters, as in DARTS
@@ -77,18 +78,21 @@ class MixedEdge(nn.Module):
         super().__init__()
         self.stride = stride
         self.computed = [index for index, operation in enumerate(operations) if operation != "none"]
-        self.operations = nn.ModuleList(self._build(operations[index], channels, stride) for index in self.computed)
+        self.operations = nn.ModuleList(self.build(operations[index], channels, stride) for index in self.computed)
 
     @staticmethod
-    def _build(operation: str, channels: int, stride: int) -> nn.Module:
+    def build(operation: str, channels: int, stride: int) -> nn.Module:
+        """A candidate as it is in a supernet."""
         module = OPERATIONS[operation](channels, stride, affine=False)
         return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False)) if "pool" in operation else module
 
     def one(self, x: Tensor, index: int) -> Tensor:
         """The result of a single candidate; nothing else is computed."""
-        if index in self.computed:
-            return self.operations[self.computed.index(index)](x)
-        return Zero(self.stride)(x)
+        return self.operation(index)(x) if index in self.computed else Zero(self.stride)(x)
+
+    def operation(self, index: int) -> nn.Module:
+        """The module of a candidate that is computed."""
+        return self.operations[self.computed.index(index)]
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         first, *rest = zip(self.computed, self.operations, strict=True)
@@ -129,24 +133,9 @@ class PartialEdge(nn.Module):
         return channel_shuffle(torch.cat([changed, rest], dim=1), self.parts)
 
 
-def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Interleave ``groups`` blocks of channels, so that the next edge samples other ones. ``(N, C, H, W)`` both ways.
-
-    Done with the channels last in memory, which is how the supernet runs fastest on a CPU.
-    """
-    last = x.permute(0, 2, 3, 1)
-    return last.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
-
-
-def all_operations(edge: MixedEdge | PartialEdge) -> Iterable[nn.Module]:
-    """The operations of an edge that are computed."""
-    return (edge.mixed if isinstance(edge, PartialEdge) else edge).operations
-
-
-def operation_of(edge: Any, index: int) -> nn.Module:
-    """The operation of a candidate that is computed."""
-    mixed = edge.mixed if isinstance(edge, PartialEdge) else edge
-    return mixed.operations[mixed.computed.index(index)]
+def mixed_of(edge: Any) -> MixedEdge:
+    """The operations of an edge, a `MixedEdge` or a `PartialEdge`."""
+    return edge.mixed if isinstance(edge, PartialEdge) else edge
 
 
 def build_edge(operations: Sequence[str], channels: int, stride: int, partial_channels: int) -> nn.Module:
@@ -206,7 +195,7 @@ class MixedCell(StandIn):
 
     @cached_property
     def _plan(self) -> Plan:
-        return Plan([Term(*edge, each) for edge in self._edges for each in all_operations(edge[2])])
+        return Plan([Term(*edge, each) for edge in self._edges for each in mixed_of(edge[2]).operations])
 
     def plain(self, before: Tensor, previous: Tensor) -> Tensor:
         """The formula as it is written, a layer after the other."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 
 import pytest
@@ -12,9 +13,10 @@ from torch.nn import functional as F
 from searchspaces import build_space
 from searchspaces.operations import FactorizedReduce, SeparableConv
 from strategies import DARTS, PCDARTS, GumbelSinglePath, composed, kernels
-from strategies.bilevel import frozen, mixed_product, mixed_product_forward
+from strategies.bilevel import exact_product, frozen, mixed_product, mixed_product_forward
 from strategies.fused import average_pool, is_fused, plain_arithmetic
-from strategies.supernet import MixedCell, channel_shuffle
+from strategies.pixels import centre_, channel_shuffle
+from strategies.supernet import MixedCell
 
 STRATEGIES = {
     "all": lambda: DARTS(),
@@ -102,7 +104,7 @@ def test_a_variance_beside_a_large_mean_is_not_lost():
     """Two passes: the mean of squares less the square of the mean would leave nothing in single precision."""
     rows = 1000 + torch.randn(4096, 16)
     exact = rows.double().var(0, correction=0)
-    _, variance = kernels.centre_(rows.clone())
+    _, variance = centre_(rows.clone())
     torch.testing.assert_close(variance.double(), exact, rtol=1e-3, atol=0)
 
 
@@ -261,14 +263,83 @@ def test_a_cell_whose_edges_have_all_sampled_none(parts):
     torch.testing.assert_close(ours[:2], theirs[:2], rtol=1e-9, atol=1e-9)
 
 
-def test_an_operation_of_ones_own_runs_by_its_own_layers():
-    made, reference = network(DARTS(), layout="N"), network(DARTS(), layout="N")
-    reference.load_state_dict(made.state_dict())
-    for each in (made, reference):
-        for edge in cells_of(each)[0].mixed_edges:
-            position = [type(o) for o in edge.operations].index(SeparableConv)
-            torch.manual_seed(3)
-            edge.operations[position] = nn.Conv2d(8, 8, 3, edge.stride, 1).double()
+class Louder(SeparableConv):
+    """A user's own convolution, which is more than the one it is made from."""
+
+    def forward(self, x):
+        return 3 * super().forward(x)
+
+
+def followed_by_norm(pool, **options):
+    return nn.Sequential(pool, nn.BatchNorm2d(8, **{"affine": False, **options}))
+
+
+OWN_OPERATIONS = {
+    "a convolution": lambda stride: nn.Conv2d(8, 8, 3, stride, 1),
+    "a subclass": lambda stride: Louder(8, 3, stride, False),
+    "norms with scales": lambda stride: SeparableConv(8, 3, stride, True),
+    "a reduction with scales": lambda stride: nn.Identity() if stride == 1 else FactorizedReduce(8, 8, True),
+    "a larger pool": lambda stride: followed_by_norm(nn.MaxPool2d(5, stride, 2)),
+    "an average with zeros": lambda stride: followed_by_norm(nn.AvgPool2d(3, stride, 1)),
+    "a pool without a norm": lambda stride: nn.AvgPool2d(3, stride, 1),
+    "a pool with another norm": lambda stride: followed_by_norm(nn.MaxPool2d(3, stride, 1), eps=0.1, momentum=0.5),
+    "a pool and more": lambda stride: nn.Sequential(*followed_by_norm(nn.MaxPool2d(3, stride, 1)), nn.Tanh()),
+    "one of a kind that is there": lambda stride: SeparableConv(8, 5, stride, False),
+    "a second skip": lambda stride: nn.Identity() if stride == 1 else FactorizedReduce(8, 8, False),
+    "a second pool": lambda stride: followed_by_norm(nn.AvgPool2d(3, stride, 1, count_include_pad=False)),
+}
+
+
+@pytest.mark.parametrize("own", OWN_OPERATIONS)
+@pytest.mark.parametrize("layout", ["N", "R"])
+def test_operations_of_ones_own_run_as_they_are(own, layout):
+    made = network(DARTS(), layout=layout)
+    for edge in cells_of(made)[0].mixed_edges:
+        position = [type(o) for o in edge.operations].index(SeparableConv)
+        edge.operations[position] = OWN_OPERATIONS[own](edge.stride).double()
+    made.to(memory_format=LAST)
+    reference = copy.deepcopy(made)
     x = torch.randn(2, 3, 16, 16, dtype=torch.double)
-    ours, theirs = passed(made, x, False, alphas_of(made)), passed(reference, x, True, alphas_of(reference))
-    torch.testing.assert_close(ours[:2], theirs[:2], rtol=1e-9, atol=1e-9)
+    ours, theirs = (
+        passed(each, x, plain, list(each.parameters())) for each, plain in ((made, False), (reference, True))
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_a_single_value_a_channel_is_refused_as_torch_does():
+    made = network(DARTS(), layout="R")
+    x = torch.randn(1, 3, 2, 2, dtype=torch.double)
+    for arithmetic in (nullcontext, plain_arithmetic):
+        with arithmetic(), pytest.raises(ValueError, match="more than 1 value per channel"):
+            made(x)
+
+
+class Doubled(torch.autograd.Function):
+    """A user's own operation, which has a gradient and no tangent."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+def test_a_loss_without_tangents_is_differentiated_twice_instead():
+    made = network(DARTS(), layout="NR")
+    x = torch.randn(3, 3, 16, 16, dtype=torch.double)
+    weights, alphas = weights_of(made), alphas_of(made)
+    vector = [torch.randn_like(w) for w in weights]
+    args = (lambda: Doubled.apply(made(x)).sub(1).square().mean(), weights, alphas, vector)
+    with pytest.raises(NotImplementedError):
+        mixed_product_forward(*args)
+    assert all(w.requires_grad for w in weights)
+    torch.testing.assert_close(exact_product(*args), mixed_product(*args), rtol=0, atol=0)
+
+
+def test_what_was_frozen_before_stays_so():
+    first, second = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1), requires_grad=False)
+    with frozen([first, second]):
+        assert not first.requires_grad
+    assert first.requires_grad and not second.requires_grad

@@ -13,7 +13,8 @@ from searchspaces.autofas import OPERATION_NAMES
 from searchspaces.cells import Cell, edges
 from searchspaces.errors import ConfigError
 from strategies import DARTS, PCDARTS
-from strategies.supernet import MixedCell, MixedEdge, PartialEdge, channel_shuffle, derive_cell, edge_softmax
+from strategies.pixels import channel_shuffle
+from strategies.supernet import MixedCell, MixedEdge, PartialEdge, derive_cell, edge_softmax
 
 from ..searchspaces.genotypes import TABLE_4, choices
 

@@ -37,6 +37,7 @@ SIDE = 256  # pixels: HaTFAS resizes to this before it judges 224
 CONTEXT = 8 / 7  # a stored picture's side in face boxes
 QUALITY = 95  # of JPEG, without colour subsampling: fine colour patterns tell screens and prints
 LONGEST_HEADER = 1 << 26
+MOST_BYTES = 1 << 22  # of a picture: twenty times what its pixels take
 
 
 def encode(pixels: np.ndarray) -> bytes:
@@ -48,9 +49,19 @@ def encode(pixels: np.ndarray) -> bytes:
 
 
 def decode(data: bytes, size: int) -> np.ndarray:
-    """A JPEG file as (3, size, size) uint8, scaled if it has another size."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as file:
-        picture = file.convert("RGB")
+    """A JPEG file of `SIDE` pixels a side as (3, size, size) uint8, scaled if that is another size.
+
+    Raises:
+        ValueError: if it is none; a larger one is refused by its header, before it can fill the memory.
+        OSError: if it is damaged.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as file:
+            if file.size != (SIDE, SIDE):
+                raise ValueError(f"it has {file.size[0]} x {file.size[1]} pixels, not {SIDE} x {SIDE}")
+            picture = file.convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
     if picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
@@ -129,6 +140,8 @@ class PackSource:
         path = self.root / PACKS / str(self.packs[row])
         start, length, crc = self.spans[row].tolist()
         try:
+            if not 0 < length <= MOST_BYTES:
+                raise ValueError(f"it is said to have {length} bytes")
             with path.open("rb") as file:
                 file.seek(start)
                 data = file.read(length)

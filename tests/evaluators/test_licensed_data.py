@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from evaluators import tasks
 from evaluators.antispoofing import AntiSpoofing
@@ -16,6 +19,7 @@ from evaluators.datasets import build_dataset, import_builder
 from evaluators.datasets.base import FaceData
 from evaluators.datasets.oulu_npu import read_list
 from evaluators.datasets.preparation import Options, prepare
+from evaluators.datasets.prepared import PackSource
 from searchspaces.errors import ConfigError, DatasetError
 
 from ..faces import texture_data
@@ -158,6 +162,36 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(oulu):
     info.write_text(json.dumps({**content, "index_sha256": hashlib.sha256(index.read_bytes()).hexdigest()}))
     with pytest.raises(DatasetError, match="is not an index"):
         build_dataset("oulu-npu", root=oulu)
+
+
+def jpeg(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "length", "message"),
+    [
+        (jpeg(4000, 3000), None, "it has 4000 x 3000 pixels, not 256 x 256"),
+        (
+            jpeg(256, 256).replace(b"\x01\x00\x01\x00", b"\xff\xf0\xff\xf0"),
+            None,
+            "too large|exceeds limit|65520 x 65520",
+        ),
+        (jpeg(256, 256)[:-200], None, "truncated"),
+        (b"<svg/>", None, "cannot identify"),
+        (b"", 0, "said to have 0 bytes"),
+        (b"", -1, "said to have -1 bytes"),
+        (b"", 1 << 40, "said to have 1099511627776 bytes"),
+    ],
+)
+def test_a_hostile_picture_of_a_pack_is_refused_before_it_is_decoded(data, length, message, tmp_path):
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "a.faces").write_bytes(data)
+    spans = np.array([[0, len(data) if length is None else length, zlib.crc32(data)]])
+    with pytest.raises(DatasetError, match=message):
+        PackSource(tmp_path, np.array(["a.faces"]), spans, 64).read(np.array([0]))
 
 
 # ---- the other sets

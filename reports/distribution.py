@@ -94,7 +94,7 @@ def _draw_cell(
     )
     targets, rows = _targets(edges, cell), _rows(edges, weights, cell)
     grid = part.subplots(rows, len(targets), squeeze=False, sharex=True, sharey=True)
-    kept = _kept(choices, cell)
+    kept = kept_operations(choices, cell)
     for column, target in enumerate(targets):
         for row in range(rows):
             ax = grid[row, column]
@@ -135,7 +135,7 @@ def stack_shares(
         spine.set(color=INK if chosen else MUTED, linewidth=2.2 if chosen else 0.5)
 
 
-def _kept(choices: Mapping[str, Any], cell: str) -> dict[tuple[int, int], str]:
+def kept_operations(choices: Mapping[str, Any], cell: str) -> dict[tuple[int, int], str]:
     """The operation of each edge that the found architecture keeps."""
     kept = {}
     for key, sources in choices.items():

@@ -68,7 +68,7 @@ class Row:
     high: float | None = None
     parameters: float | None = None
     macs: float | None = None
-    times: Mapping[str, Time] = field(default_factory=dict)
+    times: Mapping[str, Time] = field(default_factory=dict, hash=False)
     size_bytes: float | None = None
     search_seconds: float | None = None
     simulated: bool | None = None

@@ -1,45 +1,48 @@
-"""One self-contained web page out of run folders: no network, no script, light and dark, screen and paper."""
+"""One self-contained web page out of run folders: no network, light and dark, on screen and paper, script or not."""
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
+import json
 import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from searchspaces.errors import FacenasError, RunFolderError
 from searchspaces.files import write_text
 
-from . import beside_paper, comparison, configurations, numbers, rivals, tables
-from .branches import has_branches
-from .choices import choices_figure, is_by_choice
-from .configurations import configurations_figure
-from .curves import is_random_search, is_sampled, search_figure, training_figure
-from .distribution import distribution_figure
-from .drawing import architecture_figure
-from .figures import fix_layout, inline_svg, save_figure
-from .numbers import MISSING, entry, number, percent, plain
-from .rivals import rival_figure
+from . import beside_paper, comparison, configurations, layers, numbers, recommendation, rivals, sentences, tables
+from . import waterfall as falls
+from .compact_svg import StyleSheet, compact_svg
+from .curves import is_random_search, is_sampled
+from .evolution_of_search import Evolution, evolution, strip_svg
+from .figures import fix_layout, save_figure
+from .numbers import entry, number, percent, plain
+from .overview import Row, rows
+from .pareto_view import as_json, still_figure, view_data
+from .pictures import ALL_FIGURES, BASELINE_FIGURES, draw_figure
 from .run import RIVALS, Run
-from .scores import scores_figure
-from .shares import shares_figure
-from .stages import has_stages
+
+HERE = Path(__file__).parent
+DRAWINGS = ("cells",)  # what has no axes that could cut something off
+AS_STRIPS = "distribution"  # the page has strips in place of this figure
+LONGEST_NAME = 40  # characters of a run's name in an id or a file's name
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page; ``file`` is its PNG beside the page."""
+    """A figure on the page; ``file`` is its PNG beside the page, "" without one."""
 
     svg: Markup
     caption: str
-    file: str
+    file: str = ""
 
 
 @dataclass
@@ -51,359 +54,249 @@ class RunView:
     pictures: dict[str, Picture] = field(default_factory=dict)
     baseline: RunView | None = None
     verdict: comparison.Verdict | None = None
+    evolution: Evolution | None = None
+    waterfall: falls.Waterfall | None = None
 
     def missing(self, file: str, key: str | None = None) -> str:
         """Why there is nothing to show from a file."""
         problem = self.run.problem(file)
         return str(problem) if problem else f"{file} holds no {key or 'rows that can be shown'}."
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the run is shown in part only."""
+        return state(self.run)[0] != "finished"
 
-def write_report(run_paths: Sequence[str | Path], out: str | Path) -> Path:
-    """Writes the page of one or several runs, and its figures as PNG files beside it.
+    @property
+    def genotype(self) -> str:
+        """The architecture as a file of its own that every command takes; "" if there is none."""
+        kept = {key: value for key, value in self.run.architecture.items() if key != "found_by"}
+        return json.dumps(kept) if "choices" in kept else ""
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A folder that holds no run that could be read."""
+
+    name: str
+    reason: str
+
+
+@dataclass
+class Page:
+    """Everything that one page shows."""
+
+    views: list[RunView] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    styles: StyleSheet = field(default_factory=StyleSheet)
+    stills: dict[str, Markup] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every architecture of the runs."""
+        return rows(view.run for view in self.views)
+
+
+def write_report(run_paths: Sequence[str | Path], out: str | Path, pictures: bool | None = None) -> Path:
+    """Writes the page of one or several runs.
 
     Args:
-        run_paths: run folders.
+        run_paths: run folders. Of several, those that cannot be read are named on the page with the reason.
         out: the HTML file.
+        pictures: also write the figures as PNG files beside it; by default of a single run only.
 
     Returns:
         The path of the page.
 
     Raises:
-        RunFolderError: if a path is no run folder or the page cannot be written.
+        RunFolderError: if a path is not there, none is a run folder, or the page cannot be written.
     """
     if not run_paths:
         raise RunFolderError("A report needs at least one run folder.")
     out = Path(out)
     if out.is_dir():
         raise RunFolderError(f"Cannot write {out}: it is a folder. Name a file, for example {out / 'report.html'}.")
-    runs = [Run(path).read_all() for path in run_paths]
-    views = [_view(run, out.parent, prefix) for run, prefix in zip(runs, _prefixes(runs), strict=True)]
-    return write_text(out, render(views))
+    folder = out.parent if (len(run_paths) == 1 if pictures is None else pictures) else None
+    return write_text(out, render(build_page(run_paths, folder)))
 
 
-def render(views: Sequence[RunView]) -> str:
-    """The page as text; every value is escaped by the template engine."""
-    style = Markup((Path(__file__).parent / "page.css").read_text(encoding="utf-8"))
-    title = " and ".join(view.run.name for view in views[:3]) + (" and others" if len(views) > 3 else "")
-    helpers = {"tables": tables, "summary": summary, "guard": guard_sentence, "shortcut": shortcut_sentence}
-    helpers |= {
-        "commands": rebuild_commands,
-        "entry": entry,
-        "percent": percent,
-        "number": number,
-        "random": is_random_search,
-        "sampled": is_sampled,
-        "configurations": configurations,
-        "beside_paper": beside_paper,
-        "rivals": rivals,
-        "rival_folders": RIVALS,
-        "sampling": sampling_sentence,
-        "undecided": undecided_sentence,
-        "teacher_rows": teacher_rows,
-    }
-    return _template().render(views=views, title=title, style=style, **helpers)
+def build_page(run_paths: Sequence[str | Path], folder: Path | None = None) -> Page:
+    """Reads and draws the runs; one that cannot be read costs only itself, unless it is the only one.
 
-
-@functools.cache
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(plain=plain, duration=numbers.duration)
-    return environment.get_template("page.html")
+    Args:
+        run_paths: run folders.
+        folder: where the figures go as PNG files; None writes none.
+    """
+    page = Page()
+    for path, prefix in zip(run_paths, _prefixes(run_paths), strict=True):
+        if not Path(path).is_dir():
+            Run(path)  # says what is wrong: a folder that is not there was not meant
+        try:
+            page.views.append(_view(Run(path).read_all(), folder, prefix, page.styles))
+        except FacenasError as error:
+            if len(run_paths) == 1:
+                raise
+            page.unread.append(Unread(Path(path).resolve().name, str(error)))
+        except Exception as error:  # no run is so damaged that it takes the others with it
+            if len(run_paths) == 1:
+                raise
+            page.unread.append(Unread(Path(path).resolve().name, f"{type(error).__name__}: {error}"))
+    if not page.views:
+        raise RunFolderError(f"None of the folders is of a run that can be read. The first: {page.unread[0].reason}")
+    for i, group in enumerate(recommendation.groups(page.rows)):
+        page.stills[group.title] = _still(group, page.styles, i)
+    return page
 
 
 # --- views -----------------------------------------------------------------------------------------------------------
 
 
-def _prefixes(runs: Sequence[Run]) -> list[str]:
+def _prefixes(paths: Sequence[str | Path]) -> list[str]:
     """What tells the figures of several runs apart: nothing for one run, else number and name."""
-    if len(runs) == 1:
+    if len(paths) == 1:
         return [""]
-    return [
-        f"{i}-{re.sub(r'[^A-Za-z0-9]+', '-', run.name).strip('-') or 'run'}-" for i, run in enumerate(runs, start=1)
-    ]
+    names = [re.sub(r"[^A-Za-z0-9]+", "-", Path(path).resolve().name)[:LONGEST_NAME].strip("-") for path in paths]
+    return [f"{i}-{name or 'run'}-" for i, name in enumerate(names, start=1)]
 
 
-ALL_FIGURES = ("cells", "configurations", "rivals", "scores", "search", "distribution", "training")
-BASELINE_FIGURES = ("cells", "search")
-
-
-def _view(run: Run, folder: Path, prefix: str, wanted: Sequence[str] | None = None) -> RunView:
+def _view(
+    run: Run, folder: Path | None, prefix: str, styles: StyleSheet | None = None, wanted: Sequence[str] | None = None
+) -> RunView:
+    styles = styles or StyleSheet()
     view = RunView(run, anchor=f"run-{prefix}".rstrip("-"))
     for name in ALL_FIGURES if wanted is None else wanted:
-        figure, caption = draw_figure(run, name)
-        if figure is not None:
-            file = save_figure(fix_layout(figure), folder / f"{prefix}{name}.png")
-            view.pictures[name] = Picture(Markup(inline_svg(figure, f"{prefix}{name}", caption)), caption, file.name)
+        if name != AS_STRIPS or folder is not None:
+            picture = _picture(run, name, folder, prefix, styles)
+            if picture is not None:
+                view.pictures[name] = picture
+    if wanted is None:
+        view.evolution, view.waterfall = evolution(run), falls.waterfall(run)
     if run.baseline is not None:
         run.baseline.read_all()
         run.baseline.problems[:] = [
             p for p in run.baseline.problems if p.file != "baseline"
         ]  # it needs none of its own
-        view.baseline = _view(run.baseline, folder, f"{prefix}baseline-", BASELINE_FIGURES)
+        view.baseline = _view(run.baseline, folder, f"{prefix}baseline-", styles, BASELINE_FIGURES)
         view.verdict = comparison.compare_runs(run, run.baseline)
     if run.rivals:
         view.verdict = rivals.compare_rivals(run)
     return view
 
 
-def draw_figure(run: Run, name: str) -> tuple[Figure | None, str]:
-    """One of `ALL_FIGURES` with its caption; None if the run has nothing to draw it from."""
-    if name == "cells":
-        return _cells(run), _cells_caption(run)
-    if name == "configurations":
-        return configurations_figure(run.configurations), CONFIGURATIONS_CAPTION
-    if name == "search":
-        warned = [int(number(line.get("epoch")) or 0) for line in run.history if line.get("guard")]
-        random = is_random_search(run.search)
-        caption = "The candidates that were trained, one after the other." if random else "The search, epoch by epoch."
-        if not is_sampled(run.search):
-            return search_figure(run.search, warned, can_collapse=can_collapse(run)), caption
-        reference = run.reference.training if run.reference and run.trained_once else None
-        return search_figure(run.search, warned, reference), _sampled_caption(run)
-    if name == "training":
-        if run.trained_once and run.training.empty:
-            figure = training_figure(run.reference.training) if run.reference else None
-            return figure, "The training of the plain MobileNetV2, with the same recipe."
-        beside = {name: rival.training for name, rival in run.rivals.items()}
-        return training_figure(run.training, beside), _training_caption(run)
-    if name == "rivals":
-        return (rival_figure(run) if run.rivals else None), RIVALS_CAPTION
-    if name == "scores":
-        return scores_figure(run.scores, run.baseline.scores if run.baseline else None), SCORES_CAPTION
-    choices = run.architecture.get("choices")
-    choices = choices if isinstance(choices, Mapping) else {}
-    if run.finds_faces:
-        return shares_figure(run.history, choices), SHARES_CAPTION
-    if is_by_choice(run.history, choices):
-        return choices_figure(run.history, choices), CHOICES_CAPTION
-    return (
-        distribution_figure(run.history, choices),
-        "Every edge that a cell could have: a panel's row is where the edge comes from, its column where it goes "
-        "to. The height of a colour is the share of its operation at that epoch; framed edges were kept.",
+def _picture(run: Run, name: str, folder: Path | None, prefix: str, styles: StyleSheet) -> Picture | None:
+    figure, caption = draw_figure(run, name)
+    if figure is None:
+        return None
+    fix_layout(figure)
+    file = save_figure(figure, folder / f"{prefix}{name}.png").name if folder is not None else ""
+    if name == AS_STRIPS:
+        return Picture(Markup(""), caption, file)
+    return Picture(compact_svg(figure, f"{prefix}{name}", caption, styles, name not in DRAWINGS), caption, file)
+
+
+# --- the page as text ------------------------------------------------------------------------------------------------
+
+
+def render(page: Page | Sequence[RunView]) -> str:
+    """The page as text; every value is escaped by the template engine."""
+    page = page if isinstance(page, Page) else Page(list(page))
+    views = page.views
+    title = " and ".join(view.run.name for view in views[:3]) + (" and others" if len(views) > 3 else "")
+    made = page.rows
+    groups = recommendation.groups(made)
+    anchors = {row: _anchor(row, views[row.index]) for row in made}
+    body = _template("page_body.html").render(
+        page=page,
+        views=views,
+        title=title,
+        rows=made,
+        groups=groups,
+        anchors=anchors,
+        stills=page.stills,
+        data=as_json(view_data(groups, anchors)),
+        colour=lambda value: page.styles.class_of(f"fill: {value}"),
+        strip=lambda strip: strip_svg(strip, page.styles),
+        fall=lambda found: falls.waterfall_svg(found, page.styles),
+        **HELPERS,
+    )
+    style = Markup(f"{(HERE / 'page.css').read_text(encoding='utf-8')}\n{page.styles.text}")
+    script = Markup((HERE / "page.js").read_text(encoding="utf-8"))
+    policy = (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    )
+    return _template("page.html").render(
+        title=title, body=Markup(body), style=style, script=script, policy=Markup(policy)
     )
 
 
-CONFIGURATIONS_CAPTION = (
-    "Error against cost. Bars: 95 % interval of ACER over people, and the middle half of the times. The Pareto front "
-    "(ringed) joins measured values: where intervals overlap, another test set could give another front."
-)
+def _hash(text: str) -> str:
+    """How a content security policy names the only text that it allows."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-RIVALS_CAPTION = (
-    "AP against time. The Pareto front (ringed) joins measured values: where intervals overlap, another test set could "
-    "give another front."
-)
-SHARES_CAPTION = (
-    "How the search decided. The height of a colour is the share of its operation, or of its path or parent, at that "
-    "epoch; a panel's title says what was kept."
-)
+def _anchor(row: Row, view: RunView) -> str:
+    """The part of the page that shows an architecture."""
+    part = {"random": "-baseline", "configuration": "-configurations"}.get(row.kind, "")
+    if row.kind == "reference":
+        part = "-configurations" if view.run.configurations else "-baseline" if view.run.rivals else "-metrics"
+    return view.anchor + part
 
 
-CHOICES_CAPTION = (
-    "How the search decided. The height of a colour is the share of its candidate at that epoch; a panel's title says "
-    "what was kept."
-)
-SCORES_CAPTION = (
-    "The scores of the test split. Right: a threshold is a point of the curve; near the lower left corner both errors "
-    "are rare. A rate below one over the number of pairs cannot be told."
-)
+def _still(group: recommendation.Group, styles: StyleSheet, index: int) -> Markup:
+    figure = still_figure(group)
+    return compact_svg(figure, f"pareto-{index}", f"{group.title} against cost", styles) if figure else Markup("")
 
 
-def can_collapse(run: Run) -> bool:
-    """Whether operations compete of which one is a skip connection."""
-    choices = run.architecture.get("choices")
-    return not (run.finds_faces or is_by_choice(run.history, choices if isinstance(choices, Mapping) else {}))
-
-
-def _cells_caption(run: Run) -> str:
-    if run.graph is not None and has_stages(run.graph):
-        return "The network that was found, from input to output; a box is as wide as the logarithm of its channels."
-    if run.finds_faces:
-        return "The feature enhancement that was found: its pyramid, its trees, or both."
-    if run.graph is not None and has_branches(run.graph):
-        return "The configuration that was selected, from input to output: branches that it does not run are dashed."
-    return "The cells that were found, drawn from left to right."
-
-
-def _sampled_caption(run: Run) -> str:
-    validated = run.config.get("validated")
-    judged = f" Validation is of {plain(validated)} after each epoch." if run.trained_once and validated else ""
-    return f"The sampled training, epoch by epoch.{judged}"
-
-
-def _training_caption(run: Run) -> str:
-    losses = " Its training loss is of both shots, its validation loss of the second alone." if run.finds_faces else ""
-    others = " The others were trained in the same way." if run.rivals else ""
-    return f"The training of the final network.{losses}{others}"
-
-
-def _cells(run: Run) -> Figure | None:
-    try:
-        return None if run.graph is None else architecture_figure(run.graph)
-    except Exception as error:  # whatever goes wrong in a drawing costs the drawing, not the page
-        reason = error if isinstance(error, FacenasError) else f"{type(error).__name__}: {error}"
-        run.note("architecture.json", "damaged", f"cannot be drawn: {reason}")
-        return None
-
-
-# --- sentences -------------------------------------------------------------------------------------------------------
-
-
-def summary(run: Run) -> list[tuple[str, str, str]]:
-    """The figures at the top: name, value, conditions."""
-    task, cost, count = run.task, run.cost, tables.parameters(run.cost)
-    merit = run.metrics.get(task.headline)
-    measured = tables.latencies(cost)
-    speed = numbers.milliseconds(entry(measured[0], "median_ms")) if measured else MISSING
-    how = f"median; {tables.conditions(measured[0])}; on {tables.device_name(cost)}" if measured else "not measured"
-    noisy = ". Noisy: the machine was not idle" if measured and measured[0].get("noisy") else ""
-    shape = run.cost.get("input")
-    picture = f"one picture of {numbers.dimensions(shape)}" if shape else "one picture"
-    interval = numbers.interval(merit)
-    return [
-        (
-            task.label,
-            percent(entry(merit, "value")),
-            interval if interval == "no interval" else f"95 % interval {interval}",
-        ),
-        ("Parameters", numbers.scaled(count), f"{numbers.exact(count)} exactly" if count else "not counted"),
-        ("MACs", numbers.scaled(entry(cost, "operations", "mac")), f"convolutions and linear layers, {picture}"),
-        ("Time", speed, how + noisy),
-    ]
-
-
-def guard_sentence(run: Run) -> tuple[str, str] | None:
-    """The verdict of the guard against collapse: its code, and what it means."""
-    verdict, reason = entry(run.provenance, "guard", "verdict"), entry(run.provenance, "guard", "reason")
-    meaning = {
-        "healthy": "The guard against collapse saw nothing wrong.",
-        "warned": "The guard against collapse warned: look at the curves before you trust this architecture.",
-        "stopped": "The guard against collapse stopped the search: the architecture is that of the last healthy epoch.",
-    }
-    # nothing can collapse where no operations compete, or none of them is a skip connection
-    if verdict is None or (verdict == "healthy" and (run.trained_once or not can_collapse(run))):
-        return None
-    return str(verdict), meaning.get(str(verdict), f"The guard says {plain(verdict)}.") + (
-        f" {reason}" if reason else ""
+@functools.cache
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters.update(plain=plain, duration=numbers.duration)
+    return environment.get_template(name)
 
 
-UNDECIDED = 0.9  # normalised entropy at the end of a search
-SAMPLED = {
-    "edges": "where a node's input comes from was sampled at every step; all operations of that edge ran, mixed",
-    "operations": "of every edge that ran one operation was sampled at every step, and no other one ran",
-    "both": "where a node's input comes from was sampled at every step, and one operation of that edge",
-    "branches": "of every block one mode was sampled at every step",
-    "sizes": "of every choice one candidate was sampled at every step, and nothing beyond that size ran",
+def state(run: Run) -> tuple[str, str]:
+    """Whether a run can be shown whole: ``finished``, ``unfinished`` or ``damaged``, and why not."""
+    damaged = [problem for problem in run.problems if problem.kind == "damaged"]
+    if damaged:
+        return "damaged", " ".join(map(str, damaged))
+    lacking = [file for file in ("architecture.json", "metrics.json", "cost.json") if run.problem(file) is not None]
+    if lacking:
+        return "unfinished", f"{_listed(lacking)} {'is' if len(lacking) == 1 else 'are'} not there yet."
+    return "finished", ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+HELPERS: Mapping[str, Any] = {
+    "state": state,
+    "tables": tables,
+    "numbers": numbers,
+    "layers": layers,
+    "falls": falls,
+    "recommendation": recommendation,
+    "summary": sentences.summary,
+    "guard": sentences.guard_sentence,
+    "shortcut": sentences.shortcut_sentence,
+    "commands": sentences.rebuild_commands,
+    "entry": entry,
+    "percent": percent,
+    "number": number,
+    "random": is_random_search,
+    "sampled": is_sampled,
+    "configurations": configurations,
+    "beside_paper": beside_paper,
+    "rivals": rivals,
+    "rival_folders": RIVALS,
+    "sampling": sentences.sampling_sentence,
+    "undecided": sentences.undecided_sentence,
+    "teacher_rows": sentences.teacher_rows,
 }
-
-
-def sampling_sentence(run: Run) -> str | None:
-    """What a search of sampled single paths has sampled."""
-    sampled = entry(run.architecture, "found_by", "sampled") or run.provenance.get("sampled")
-    if sampled is None:
-        return None
-    kinds = str(sampled).split(" and ")  # a pyramid's operations and a tree's edges
-    told = "; ".join(f"{kind}: {SAMPLED[kind]}" if kind in SAMPLED else kind for kind in kinds)
-    return f"Single path. Sampled were {told}."
-
-
-def undecided_sentence(run: Run) -> str | None:
-    """Said of a detector whose operations had nearly equal shares to the end: what was kept leads by little."""
-    shares = run.search.get("entropy")
-    last = None if shares is None or shares.dropna().empty else float(shares.dropna().iloc[-1])
-    if not run.finds_faces or last is None or last < UNDECIDED:
-        return None
-    return (
-        f"The search has hardly decided: the entropy of its operations ends at {percent(last)} of that of equal "
-        "shares. What was kept leads by little, and another seed may keep something else."
-    )
-
-
-def shortcut_sentence(run: Run) -> str | None:
-    """Whether the network beats what global colour and sharpness alone reach."""
-    pixels = number(entry(run.data, "pixels", "eer"))
-    if pixels is not None:
-        return _against("raw pixels, compared as embeddings are, reach EER", pixels, run.metrics.get("eer"))
-    bar = number(entry(run.data, "shortcut", "acer"))
-    if bar is None:
-        return None
-    metric = run.metrics.get("acer")
-    value, high = number(entry(metric, "value")), number(entry(metric, "high"))
-    text = f"The bar to beat: a logistic regression on global colour and sharpness reaches ACER {percent(bar)}"
-    auc = number(entry(run.data, "shortcut", "auc"))
-    text += f" (AUC {auc:.3f})" if auc is not None else ""
-    if value is None:
-        return text + "."
-    if high is not None and high < bar:
-        return f"{text}; the network's {percent(value)} and its whole interval lie below that."
-    if value < bar:
-        return f"{text}; the network's {percent(value)} is lower, but its interval reaches the bar."
-    return f"{text}; the network's {percent(value)} does not beat it: it may have learned no more than that."
-
-
-def _against(what: str, bar: float, metric: Any) -> str:
-    """Whether an error rate and its whole interval lie below a bar."""
-    text, value, high = (
-        f"The bar to beat: {what} {percent(bar)}",
-        number(entry(metric, "value")),
-        number(entry(metric, "high")),
-    )
-    if value is None:
-        return text + "."
-    if value >= bar:
-        return f"{text}; the network's {percent(value)} does not beat it."
-    whole = " and its whole interval lie" if high is not None and high < bar else " lies"
-    return f"{text}; the network's {percent(value)}{whole} below that" + (
-        "." if "whole" in whole else ", its interval not."
-    )
-
-
-def teacher_rows(run: Run) -> list[tables.Row]:
-    """The network beside its teacher: its task's metrics, then parameters."""
-    taught = run.teacher.get("metrics")
-    metrics = taught if isinstance(taught, Mapping) else {}
-    keys = run.task.comparable(metrics)
-    rows = [
-        tables.Row(
-            run.task.describe(key)[0],
-            tuple(tables.metric_with_interval(side.get(key), run.task) for side in (run.metrics, metrics)),
-        )
-        for key in keys
-        if key in metrics
-    ]
-    counts = tables.parameters(run.cost), number(run.teacher.get("parameters"))
-    return [*rows, tables.Row("Parameters", tuple(numbers.exact(count) if count else MISSING for count in counts))]
-
-
-def rebuild_commands(run: Run) -> list[tuple[str, str]]:
-    """What to type to make each part of the run again."""
-    folder = str(run.path)
-    strategy, once = str(run.config.get("strategy", "")), run.trained_once
-    config, architecture = shlex.quote(f"{folder}/config.yaml"), shlex.quote(f"{folder}/architecture.json")
-    lines = []
-    if re.fullmatch(r"\w+", strategy):
-        again = shlex.quote(f"{folder}-again")
-        lines.append(
-            (
-                "sampled training, judging, measuring and report" if once else "search, training, measuring and report",
-                f"python -m strategies.{strategy} --config {config} --out {again}",
-            )
-        )
-    data, recipe = run.config.get("data"), run.config.get("recipe")
-    options = "".join(f" --{k} {shlex.quote(v)}" for k, v in (("data", data), ("recipe", recipe)) if isinstance(v, str))
-    alone = "the selected configuration from scratch, by itself" if once else "training of the network alone"
-    lines.append((alone, f"python -m evaluators.train {architecture}{options}"))
-    if run.finds_faces:
-        weights = shlex.quote(f"{folder}/weights.safetensors")
-        lines.append(("faces in your pictures", f"python -m evaluators.detect {shlex.quote(folder)} {weights} *.jpg"))
-    lines.append(("counts", f"python -m hardware.profile {architecture}"))
-    lines.append(("time on your device", f"python -m hardware.measure {architecture}"))
-    lines.append(("this page", f"python -m reports {shlex.quote(folder)}"))
-    return lines

@@ -36,6 +36,17 @@ OPERATIONS: dict[str, str] = {
     "dil_conv_3x3_r3": "#ae5295",
     "dil_conv_5x5_r2": "#6d1f5e",
 }
+# Kinds of kernels, told apart as the operations are: what computes is blue to violet, what only moves data is warm.
+KERNELS: dict[str, str] = {
+    "conv": "#0068a8",
+    "pointwise": "#6cc0f5",
+    "depthwise": "#882255",
+    "grouped": "#cc79a7",
+    "linear": "#1ea05c",
+    "pool": "#f0b429",
+    "layout": "#9aa1ab",
+    "elementwise": "#d55e00",
+}
 _OTHERS = ("#44aa99", "#999933", "#aa4499", "#6699cc", "#661100", "#88ccee", "#117733", "#ddcc77")
 
 

@@ -196,6 +196,18 @@ def latency_phrase(cost: Mapping[str, Any]) -> str:
     return f"{milliseconds(measured[0].get('median_ms'))} ({conditions(measured[0])}{noisy})"
 
 
+def slow_operators(cost: Mapping[str, Any]) -> list[Row]:
+    """What each runtime fell back on, where a measurement tells: operators outside of its fast kernels."""
+    rows = []
+    for measured in latencies(cost):
+        fallback = measured.get("fallback")
+        if isinstance(fallback, Mapping):
+            count = f"{exact(fallback.get('operators'))} of {exact(fallback.get('total'))}"
+            share = "not told" if number(fallback.get("mac_share")) is None else percent(fallback.get("mac_share"))
+            rows.append(Row(conditions(measured), (count, share, plain(fallback.get("names") or "none"))))
+    return rows
+
+
 def layer_rows(cost: Mapping[str, Any]) -> list[Row]:
     """Every layer: type, output, parameters, MACs."""
     return [

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from reports import page, rivals, write_report
+from reports import page, pictures, rivals, write_report
 from reports.curves import candidates_figure, search_figure, training_figure
-from reports.page import sampling_sentence, summary
 from reports.pareto import Point, pareto_front
 from reports.run import Run
+from reports.sentences import sampling_sentence, summary, undecided_sentence
 from reports.shares import shares_figure
 from reports.tables import comparison_rows, cost_rows, metric_rows
 from reports.task_metrics import ANTISPOOFING, DETECTION, TASKS, task_name, task_of
@@ -238,7 +238,7 @@ def test_a_drawing_that_fails_costs_the_drawing_alone(detector: Path, monkeypatc
     def fail(graph: Any) -> None:
         raise KeyError("stride")
 
-    monkeypatch.setattr(page, "architecture_figure", fail)
+    monkeypatch.setattr(pictures, "architecture_figure", fail)
     monkeypatch.setattr(page, "ALL_FIGURES", ("cells",))
     words = Document(write_report([detector], detector / "report.html").read_text()).words
     assert "cannot be drawn: KeyError: 'stride'" in words and "AP, all faces" in words
@@ -282,15 +282,15 @@ def test_what_was_sampled_is_told(detector: Path) -> None:
 
 
 def test_a_search_that_has_not_decided_says_so(detector: Path, run_folder: Path, no_figures: None) -> None:
-    assert page.undecided_sentence(Run(detector)) is None  # 45 % at its end
+    assert undecided_sentence(Run(detector)) is None  # 45 % at its end
     for folder in (detector, run_folder):
         table = pd.read_csv(folder / "search.csv")
         table.assign(entropy=0.99).to_csv(folder / "search.csv", index=False)
     words = Document(write_report([detector], detector / "report.html").read_text()).words
     assert "hardly decided: the entropy of its operations ends at 99.0 %" in words
-    assert page.undecided_sentence(Run(run_folder)) is None
+    assert undecided_sentence(Run(run_folder)) is None
     table.drop(columns="entropy").to_csv(detector / "search.csv", index=False)
-    assert page.undecided_sentence(Run(detector)) is None
+    assert undecided_sentence(Run(detector)) is None
 
 
 def test_summary_without_metrics(detector: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from evaluators.evidence import score_evidence
 from reports.choices import choices_figure, is_by_choice
 from reports.drawing import architecture_figure
-from reports.page import draw_figure, write_report
+from reports.page import write_report
 from reports.paper_faces import airface, attention_macs, hatfas
+from reports.pictures import draw_figure
 from reports.run import Run
 from reports.scores import scores_figure
 from reports.stages import has_stages, stages_figure

@@ -1,0 +1,105 @@
+"""The layers of a network for a page: norms and activations in the row of what they follow, predicted times beside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .numbers import MISSING, dimensions, exact, number, plain
+from .tables import Row
+from .waterfall import Waterfall
+
+HEADINGS = ("kind", "output", "parameters", "MACs", "predicted µs")
+JOINED = re.compile(r"BatchNorm|ReLU|PReLU|Hardswish|Hardsigmoid|SiLU|GELU|Sigmoid|Tanh|Identity|Dropout")
+RUNTIME = "changes of layout"
+OUTSIDE = "additions, concatenations and the like"
+HEADS = re.compile(r"Conv|Linear")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row: a layer with the batch norm and the activation that follow it on the same map."""
+
+    name: str
+    kinds: tuple[str, ...]
+    output: tuple[Any, ...]
+    parameters: float | None
+    macs: float | None
+    ms: float = 0.0
+
+
+def layer_rows(cost: Mapping[str, Any], found: Waterfall | None) -> list[Row]:
+    """The rows of the table, with the headings `HEADINGS`; without times where none are predicted."""
+    layers = joined_layers(cost)
+    times = times_by_layer([layer.name for layer in layers], found) if found else {}
+    rows = []
+    for layer in layers:
+        shape = dimensions(list(layer.output[1:])) if layer.output else MISSING
+        us = f"{1e3 * times[layer.name]:,.1f}" if layer.name in times else ""
+        cells = (" + ".join(layer.kinds), shape, exact(layer.parameters), exact(layer.macs), us)
+        rows.append(Row(layer.name, cells if found else cells[:-1]))
+    return rows + (_outside(times, found) if found else [])
+
+
+def _outside(times: Mapping[str, float], found: Waterfall) -> list[Row]:
+    """What kernels take that are of no layer: additions and the like in a module, and what the runtime put in."""
+    rest: dict[str, float] = {}
+    for path, ms in found.by_layer.items():
+        if _known(path, times) is None:
+            module = path.partition("/")[0]
+            rest[module] = rest.get(module, 0.0) + ms
+    longest = sorted(rest, key=lambda path: -rest[path])
+    return [
+        Row(path or "put in by the runtime", (OUTSIDE if path else RUNTIME, "", "", "", f"{1e3 * rest[path]:,.1f}"))
+        for path in longest
+    ]
+
+
+def joined_layers(cost: Mapping[str, Any]) -> list[Layer]:
+    """The layers of cost.json as runtimes execute them: what follows a convolution on its map is part of it."""
+    told = cost.get("layers")
+    rows = [row for row in told if isinstance(row, Mapping)] if isinstance(told, list) else []
+    layers: list[Layer] = []
+    for row in rows:
+        layer = _layer(row)
+        last = layers[-1] if layers else None
+        joins = last is not None and HEADS.search(last.kinds[0]) and JOINED.search(layer.kinds[0])
+        if last is not None and joins and (last.output, _parent(last)) == (layer.output, _parent(layer)):
+            counts = (_sum(last.parameters, layer.parameters), _sum(last.macs, layer.macs))
+            layers[-1] = replace(last, kinds=(*last.kinds, *layer.kinds), parameters=counts[0], macs=counts[1])
+        else:
+            layers.append(layer)
+    return layers
+
+
+def _layer(row: Mapping[str, Any]) -> Layer:
+    output = row.get("output")
+    shape = tuple(plain(side) for side in output) if isinstance(output, list | tuple) else ()
+    counts = (number(row.get("parameters")), number(row.get("macs")))
+    return Layer(plain(row.get("name")), (plain(row.get("type")),), shape, *counts)
+
+
+def _parent(layer: Layer) -> str:
+    return layer.name.rpartition(".")[0]
+
+
+def _sum(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a + b
+
+
+def times_by_layer(names: Iterable[str], found: Waterfall) -> dict[str, float]:
+    """Milliseconds of the layers that kernels are named after."""
+    known, times = dict.fromkeys(names), dict[str, float]()
+    for path, ms in found.by_layer.items():
+        name = _known(path, known)
+        if name is not None:
+            times[name] = times.get(name, 0.0) + ms
+    return times
+
+
+def _known(path: str, names: Mapping[str, Any]) -> str | None:
+    """The layer of a kernel; a module that runs several times is exported as name, name_1, name_2."""
+    candidates = (path, re.sub(r"_\d+(?=\.|$)", "", path))
+    return next((name for name in candidates if name in names), None)

@@ -71,34 +71,45 @@ def depthwise_weight_gradient(
 ) -> Tensor:
     """Gradient by the weight ``(C, 1, k, k')`` of a depthwise convolution.
 
-    oneDNN's kernel takes windows of up to three columns; for five torch falls back to a slow one. A window of five
-    columns is two of three on maps shifted by one pixel, of which the outer two columns count, and its own middle one.
+    oneDNN's kernel takes windows of up to three columns; for five torch falls back to a slow one (see `five_columns`).
     """
-
-    def columns(shifted: Tensor, number: int) -> Tensor:
-        part, rest = weight[..., :number].contiguous(), [padding[0], number // 2]
-        options = (None, stride, rest, dilation, False, [0, 0], len(weight), [False, True, False])
-        return convolution_gradients(gradient, shifted, part, *options)[1]
-
-    if weight.shape[-1] != 5 or padding[1] != 2 or tuple(dilation) != (1, 1) or x.device.type != "cpu":
-        options = (None, stride, padding, dilation, False, [0, 0], len(weight), [False, True, False])
-        return convolution_gradients(gradient, x, weight, *options)[1]
-    left, right = columns(_shifted(x, 1), 3), columns(_shifted(x, -1), 3)
-    return torch.cat([left[..., :2], columns(x, 1), right[..., 1:]], dim=-1)
+    five = weight.shape[-1] == 5 and padding[1] == 2 and tuple(dilation) == (1, 1) and stride[1] in (1, 2)
+    if five and x.device.type == "cpu":
+        return five_columns(gradient, x, weight, stride, padding)
+    options = (None, stride, padding, dilation, False, [0, 0], len(weight), [False, True, False])
+    return convolution_gradients(gradient, x, weight, *options)[1]
 
 
-def _shifted(x: Tensor, by: int) -> Tensor:
-    """A map ``(N, C, H, W)`` moved by one column to the right (1) or left (-1), zeros behind it."""
-    rows = x.permute(0, 2, 3, 1).contiguous()
-    moved = torch.empty_like(rows)
-    flat, source, channels = moved.view(-1), rows.view(-1), x.shape[1]
-    if by > 0:
-        flat[channels:] = source[:-channels]
-        moved[:, :, 0] = 0
-    else:
-        flat[:-channels] = source[channels:]
-        moved[:, :, -1] = 0
-    return moved.permute(0, 3, 1, 2)
+def five_columns(gradient: Tensor, x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
+    """`depthwise_weight_gradient` of windows of five columns by those of three.
+
+    Two neighbouring pixels are one of twice the channels: a window of three such is one of every second column. At
+    stride 1 that gives the outer columns, and the map as it is the inner ones. At stride 2 the left pixels of the pairs
+    give columns 0, 2, 4 and the right ones 1 and 3.
+    """
+    channels, window = len(weight), weight[..., :3]
+
+    def columns(of_result: Tensor, of_input: Tensor, step: int) -> Tensor:
+        number = of_input.shape[1]
+        part = window.repeat(number // channels, 1, 1, 1)
+        options = (None, (stride[0], step), (padding[0], 1), (1, 1), False, [0, 0], number, [False, True, False])
+        return convolution_gradients(of_result, of_input, part, *options)[1]
+
+    if stride[1] == 2:
+        left, right = columns(torch.cat([gradient, gradient], dim=1), pairs(x), 1).chunk(2)
+        return torch.stack([left, right], dim=-1).flatten(-2)[..., :5]
+    left, right = columns(pairs(gradient), pairs(x), 1).chunk(2)
+    outer = left + right
+    return torch.cat([outer[..., :1], columns(gradient, x, 1), outer[..., 2:]], dim=-1)
+
+
+def pairs(x: Tensor) -> Tensor:
+    """Every two pixels of a row side by side: ``(N, C, H, W) -> (N, 2 C, H, W / 2)``, a view; an odd row is filled up
+    with a zero."""
+    if x.shape[3] % 2:
+        x = channels_last(F.pad(x, (0, 1)))
+    number, channels, height, width = x.shape
+    return x.permute(0, 2, 3, 1).view(number, height, width // 2, 2 * channels).permute(0, 3, 1, 2)
 
 
 def depthwise_input_gradient(

@@ -23,16 +23,26 @@ def report(runs: list[Path], out: Path | None = None) -> None:
 
     Raises:
         ConfigError: if there are several runs and no page is named.
-        RunFolderError: if a folder is none of a run.
+        RunFolderError: if a folder is not there, or none is of a run.
     """
     runs = [run for given in runs for run in trials_of(given)]
     if out is None and len(runs) > 1:
         raise ConfigError("Several runs go into one page: name it with --out PAGE.html.")
     for run in runs:
-        check_finished(run)
+        check_given(run, alone=len(runs) == 1)
     from .page import write_report  # heavy: after what can be wrong
 
     print(write_report(runs, out or runs[0] / "report.html"))
+
+
+def check_given(run: Path, alone: bool) -> None:
+    """Refuse a folder that is not there; one of several that holds no run is named on the page, with the reason.
+
+    Raises:
+        RunFolderError: likewise.
+    """
+    if alone or not run.is_dir():
+        check_finished(run)
 
 
 def trials_of(folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ _NUMBER = re.compile(r"-?\d*\.?\d+(?:e-?\d+)?")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _SVG = "{http://www.w3.org/2000/svg}"
+NO_TURN = "rotate(-0 "  # which matplotlib writes for every text that lies level
 _NEEDLESS = ("stroke-linejoin: miter", "stroke-dashoffset: 0", "opacity: 1")
 
 
@@ -31,6 +32,12 @@ class StyleSheet:
 
     def __init__(self) -> None:
         self._classes: dict[str, str] = {}
+        self._figures = 0
+
+    def new_figure(self) -> str:
+        """What the ids of one more figure begin with."""
+        self._figures += 1
+        return f"g{self._figures}"
 
     def class_of(self, style: str) -> str:
         """The class that stands for declarations such as ``fill: none; stroke: #000``."""
@@ -44,14 +51,13 @@ class StyleSheet:
         return "\n".join(f".{name} {{ {style} }}" for style, name in self._classes.items())
 
 
-def compact_svg(figure: Figure, name: str, description: str, styles: StyleSheet, clip: bool = True) -> Markup:
+def compact_svg(figure: Figure, description: str, styles: StyleSheet, clip: bool = True) -> Markup:
     """A figure as an ``<svg>`` element for a page; neutral colours are taken from CSS variables.
 
     Args:
         figure: the figure.
-        name: letters, digits and hyphens; keeps the ids of several figures on one page apart.
         description: plain text for readers who cannot see the figure.
-        styles: takes the styles up; its rules belong into the page.
+        styles: of the page: takes the styles up, and keeps the ids of its figures apart.
         clip: whether something may have to be cut off at the frames of axes.
     """
     root = ElementTree.fromstring(_matplotlib_svg(figure))
@@ -59,6 +65,7 @@ def compact_svg(figure: Figure, name: str, description: str, styles: StyleSheet,
         for child in list(element):
             if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
                 element.remove(child)
+    name = styles.new_figure()
     known = {reference: f"{name}-{i}" for i, reference in enumerate(dict.fromkeys(_references(root, clip)))}
     inner = "".join(_written(child, known, styles, clip) for child in root)
     box = _rounded(root.get("viewBox", "0 0 1 1"))
@@ -118,21 +125,41 @@ def _attributes(
                 yield key, f"url(#{known[value[5:-1]]})"
         elif key == "d":
             yield key, _path(value)
-        else:
+        elif not value.startswith(NO_TURN):
             yield key, _rounded(value)
 
 
 def _path(d: str) -> str:
-    """Path data with one decimal, and without lines to where the pen is already."""
-    parts, place = [], ""
+    """Path data in tenths, relative to the last point; lines to where the pen is already are left out."""
+    parts: list[str] = []
+    place = (0, 0)
     for command, rest in re.findall(r"([A-Za-z])([^A-Za-z]*)", d):
-        numbers = _rounded(rest.strip())
-        end = " ".join(numbers.split()[-2:])
-        if command == "L" and end == place:
+        tenths = [round(10 * float(number)) for number in _NUMBER.findall(rest)]
+        if command not in "MLCQ":
+            parts.append("z" if command in "zZ" else command + _told(tenths))
             continue
-        parts.append(command + re.sub(r"\s+", " ", numbers))
+        end = (tenths[-2], tenths[-1])
+        moved = [value - place[i % 2] for i, value in enumerate(tenths)]
+        if command != "L" or end != place:
+            parts.append(
+                _line(moved)
+                if command == "L"
+                else f"M{_told(tenths)}"
+                if command == "M"
+                else command.lower() + _told(moved)
+            )
         place = end
     return "".join(parts)
+
+
+def _line(moved: list[int]) -> str:
+    across, down = moved
+    return f"h{_told([across])}" if not down else f"v{_told([down])}" if not across else f"l{_told(moved)}"
+
+
+def _told(tenths: list[int]) -> str:
+    """Numbers with one decimal; a minus parts them as well as a space does."""
+    return " ".join(_digits(value / 10, 1) for value in tenths).replace(" -", "-")
 
 
 def _rounded(text: str) -> str:
@@ -140,8 +167,13 @@ def _rounded(text: str) -> str:
 
 
 def _digits(value: float, decimals: int) -> str:
+    """
+    >>> _digits(0.5, 1), _digits(-0.04, 1), _digits(12.0, 1)
+    ('.5', '0', '12')
+    """
     text = f"{value:.{decimals}f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-0.", "-.").lstrip() or "0"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return re.sub(r"^(-?)0\.", r"\1.", "0" if text in ("-0", "") else text)
 
 
 def _short(declaration: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from .choices import is_by_choice
 from .compact_svg import StyleSheet
@@ -20,7 +20,6 @@ from .run import Run
 from .shares import PATHS, History
 
 STEPS = 50  # heights that a strip tells apart: 2 % each
-MOST_EPOCHS = 120  # columns of a strip; of longer searches every so many epochs are shown
 _EDGE = re.compile(r"(.+)/(\d+)_(\d+)")
 _PYRAMID_EDGE = re.compile(r"fpn/(lateral|top_down|bottom_up)_(\d+)")
 _INPUTS = ("c_{k-2}", "c_{k-1}")
@@ -50,6 +49,12 @@ class Group:
 
     title: str
     strips: tuple[Strip, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The candidates, if all strips have the same; else none."""
+        every = {strip.names for strip in self.strips}
+        return every.pop() if len(every) == 1 else ()
 
     @property
     def legend(self) -> tuple[tuple[str, str], ...]:
@@ -106,12 +111,17 @@ class Evolution:
         )
 
 
-def evolution(run: Run) -> Evolution:
-    """What architectures.jsonl tells of a search; without strips and changes if it tells nothing."""
+def evolution(run: Run, most_epochs: int) -> Evolution:
+    """What architectures.jsonl tells of a search; without strips and changes if it tells nothing.
+
+    Args:
+        run: the run.
+        most_epochs: columns of a strip; of a longer search every so many epochs are shown.
+    """
     choices = run.architecture.get("choices")
     choices = choices if isinstance(choices, Mapping) else {}
     lines = [line for line in run.history if isinstance(line.get("probabilities"), Mapping)]
-    lines = lines[:: -(-len(lines) // MOST_EPOCHS) or 1]
+    lines = lines[:: -(-len(lines) // most_epochs) or 1]
     history = History(lines, choices)
     epochs = tuple(int(epoch) for epoch in history.epochs)
     groups = [group for group in _groups(run, history) if group.strips]
@@ -244,9 +254,8 @@ def strip_svg(strip: Strip, styles: StyleSheet) -> Markup:
         f'<path class="{styles.class_of(f"fill: {colour}")}" d="{_area(sums[:, index])}"/>'
         for index, colour in reversed(list(enumerate(strip.colours)))
     ]
-    label = escape(f"{strip.title}: shares over {count} epochs")
     box = f'viewBox="0 0 {count} {STEPS}" preserveAspectRatio="none"'
-    return Markup(f'<svg role="img" aria-label="{label}" {box}>{"".join(parts)}</svg>')
+    return Markup(f'<svg aria-hidden="true" {box}>{"".join(parts)}</svg>')
 
 
 def _area(heights: np.ndarray) -> str:

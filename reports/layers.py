@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ HEADINGS = ("kind", "output", "parameters", "MACs", "predicted µs")
 JOINED = re.compile(r"BatchNorm|ReLU|PReLU|Hardswish|Hardsigmoid|SiLU|GELU|Sigmoid|Tanh|Identity|Dropout")
 RUNTIME = "changes of layout"
 OUTSIDE = "additions, concatenations and the like"
+MOST_OUTSIDE = 12  # rows
 HEADS = re.compile(r"Conv|Linear")
 
 
@@ -31,11 +32,15 @@ class Layer:
 
 
 def layer_rows(cost: Mapping[str, Any], found: Waterfall | None) -> list[Row]:
-    """The rows of the table, with the headings `HEADINGS`; without times where none are predicted."""
+    """The rows of the table, with the headings `HEADINGS`; without times where none are predicted.
+
+    An activation that a runtime joins with something else has no row: no parameters, operations or time are its own.
+    """
     layers = joined_layers(cost)
     times = times_by_layer([layer.name for layer in layers], found) if found else {}
+    told = [layer for layer in layers if layer.parameters or layer.macs or layer.name in times]
     rows = []
-    for layer in layers:
+    for layer in told:
         shape = dimensions(list(layer.output[1:])) if layer.output else MISSING
         us = f"{1e3 * times[layer.name]:,.1f}" if layer.name in times else ""
         cells = (" + ".join(layer.kinds), shape, exact(layer.parameters), exact(layer.macs), us)
@@ -43,14 +48,24 @@ def layer_rows(cost: Mapping[str, Any], found: Waterfall | None) -> list[Row]:
     return rows + (_outside(times, found) if found else [])
 
 
+def longest(rows: Sequence[Row], most: int | None) -> list[Row]:
+    """The rows with the largest last figure, a time or MACs, in their order; all of them without a limit."""
+    if most is None or len(rows) <= most:
+        return list(rows)
+    told = [row.cells[-1].replace(",", "") for row in rows]
+    figures = [float(text) if re.fullmatch(r"[\d.]+", text) else 0.0 for text in told]
+    ranked = sorted(range(len(rows)), key=lambda i: -figures[i])
+    return [rows[i] for i in sorted(ranked[:most])]
+
+
 def _outside(times: Mapping[str, float], found: Waterfall) -> list[Row]:
-    """What kernels take that are of no layer: additions and the like in a module, and what the runtime put in."""
+    """What kernels take that are of no layer, the longest: additions in a module, and what the runtime put in."""
     rest: dict[str, float] = {}
     for path, ms in found.by_layer.items():
         if _known(path, times) is None:
             module = path.partition("/")[0]
             rest[module] = rest.get(module, 0.0) + ms
-    longest = sorted(rest, key=lambda path: -rest[path])
+    longest = sorted(rest, key=lambda path: -rest[path])[:MOST_OUTSIDE]
     return [
         Row(path or "put in by the runtime", (OUTSIDE if path else RUNTIME, "", "", "", f"{1e3 * rest[path]:,.1f}"))
         for path in longest

@@ -345,7 +345,7 @@
   }
 
   function makeStrip(strip) {
-    const svg = one("svg", strip), paths = all("path", svg), names = strip.dataset.names.split("|");
+    const svg = one("svg", strip), paths = all("path", svg), names = (strip.dataset.names ?? strip.parentElement.dataset.names).split("|");
     const sums = paths.map((path) => heights(path.getAttribute("d"))).reverse();
     const classes = paths.map((path) => path.getAttribute("class")).reverse();
     const count = svg.viewBox.baseVal.width, high = svg.viewBox.baseVal.height;

@@ -33,6 +33,9 @@ from .run import RIVALS, Run
 HERE = Path(__file__).parent
 DRAWINGS = ("cells",)  # what has no axes that could cut something off
 AS_STRIPS = "distribution"  # the page has strips in place of this figure
+MANY = 20  # runs, from which on a page is kept small
+MOST_LAYERS = 40  # of a run where there are many
+MOST_EPOCHS = {False: 120, True: 24}  # columns of a strip: else, and where there are many runs
 LONGEST_NAME = 40  # characters of a run's name in an id or a file's name
 
 
@@ -92,6 +95,11 @@ class Page:
     stills: dict[str, Markup] = field(default_factory=dict)
 
     @property
+    def most_layers(self) -> int | None:
+        """Rows of a run's table of layers; None for all."""
+        return MOST_LAYERS if len(self.views) > MANY else None
+
+    @property
     def rows(self) -> list[Row]:
         """Every architecture of the runs."""
         return rows(view.run for view in self.views)
@@ -128,11 +136,12 @@ def build_page(run_paths: Sequence[str | Path], folder: Path | None = None) -> P
         folder: where the figures go as PNG files; None writes none.
     """
     page = Page()
+    many = len(run_paths) > MANY
     for path, prefix in zip(run_paths, _prefixes(run_paths), strict=True):
         if not Path(path).is_dir():
             Run(path)  # says what is wrong: a folder that is not there was not meant
         try:
-            page.views.append(_view(Run(path).read_all(), folder, prefix, page.styles))
+            page.views.append(_view(Run(path).read_all(), folder, prefix, page.styles, many))
         except FacenasError as error:
             if len(run_paths) == 1:
                 raise
@@ -143,8 +152,8 @@ def build_page(run_paths: Sequence[str | Path], folder: Path | None = None) -> P
             page.unread.append(Unread(Path(path).resolve().name, f"{type(error).__name__}: {error}"))
     if not page.views:
         raise RunFolderError(f"None of the folders is of a run that can be read. The first: {page.unread[0].reason}")
-    for i, group in enumerate(recommendation.groups(page.rows)):
-        page.stills[group.title] = _still(group, page.styles, i)
+    for group in recommendation.groups(page.rows):
+        page.stills[group.title] = _still(group, page.styles)
     return page
 
 
@@ -159,39 +168,40 @@ def _prefixes(paths: Sequence[str | Path]) -> list[str]:
     return [f"{i}-{name or 'run'}-" for i, name in enumerate(names, start=1)]
 
 
-def _view(
-    run: Run, folder: Path | None, prefix: str, styles: StyleSheet | None = None, wanted: Sequence[str] | None = None
-) -> RunView:
+def _view(run: Run, folder: Path | None, prefix: str, styles: StyleSheet | None = None, many: bool = False) -> RunView:
+    """A run and what was trained beside it, drawn; with ``many`` on the page the baseline's search is left out."""
     styles = styles or StyleSheet()
-    view = RunView(run, anchor=f"run-{prefix}".rstrip("-"))
-    for name in ALL_FIGURES if wanted is None else wanted:
-        if name != AS_STRIPS or folder is not None:
-            picture = _picture(run, name, folder, prefix, styles)
-            if picture is not None:
-                view.pictures[name] = picture
-    if wanted is None:
-        view.evolution, view.waterfall = evolution(run), falls.waterfall(run)
+    view = RunView(run, f"run-{prefix}".rstrip("-"), _pictures(run, ALL_FIGURES, folder, prefix, styles))
+    view.evolution, view.waterfall = evolution(run, MOST_EPOCHS[many]), falls.waterfall(run)
     if run.baseline is not None:
-        run.baseline.read_all()
-        run.baseline.problems[:] = [
-            p for p in run.baseline.problems if p.file != "baseline"
-        ]  # it needs none of its own
-        view.baseline = _view(run.baseline, folder, f"{prefix}baseline-", styles, BASELINE_FIGURES)
-        view.verdict = comparison.compare_runs(run, run.baseline)
+        beside = run.baseline.read_all()
+        beside.problems[:] = [p for p in beside.problems if p.file != "baseline"]  # it needs none of its own
+        prefix = f"{prefix}baseline-"
+        wanted = DRAWINGS if many else BASELINE_FIGURES
+        view.baseline = RunView(beside, f"run-{prefix}".rstrip("-"), _pictures(beside, wanted, folder, prefix, styles))
+        view.verdict = comparison.compare_runs(run, beside)
     if run.rivals:
         view.verdict = rivals.compare_rivals(run)
     return view
+
+
+def _pictures(
+    run: Run, wanted: Sequence[str], folder: Path | None, prefix: str, styles: StyleSheet
+) -> dict[str, Picture]:
+    """Those of the wanted figures that the run has something for."""
+    names = [name for name in wanted if name != AS_STRIPS or folder is not None]
+    drawn = {name: _picture(run, name, folder, prefix, styles) for name in names}
+    return {name: picture for name, picture in drawn.items() if picture is not None}
 
 
 def _picture(run: Run, name: str, folder: Path | None, prefix: str, styles: StyleSheet) -> Picture | None:
     figure, caption = draw_figure(run, name)
     if figure is None:
         return None
-    fix_layout(figure)
-    file = save_figure(figure, folder / f"{prefix}{name}.png").name if folder is not None else ""
+    file = save_figure(fix_layout(figure), folder / f"{prefix}{name}.png").name if folder is not None else ""
     if name == AS_STRIPS:
         return Picture(Markup(""), caption, file)
-    return Picture(compact_svg(figure, f"{prefix}{name}", caption, styles, name not in DRAWINGS), caption, file)
+    return Picture(compact_svg(figure, caption, styles, clip=name not in DRAWINGS), caption, file)
 
 
 # --- the page as text ------------------------------------------------------------------------------------------------
@@ -242,9 +252,9 @@ def _anchor(row: Row, view: RunView) -> str:
     return view.anchor + part
 
 
-def _still(group: recommendation.Group, styles: StyleSheet, index: int) -> Markup:
+def _still(group: recommendation.Group, styles: StyleSheet) -> Markup:
     figure = still_figure(group)
-    return compact_svg(figure, f"pareto-{index}", f"{group.title} against cost", styles) if figure else Markup("")
+    return compact_svg(figure, f"{group.title} against cost", styles) if figure else Markup("")
 
 
 @functools.cache

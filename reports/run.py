@@ -18,6 +18,7 @@ from searchspaces.errors import FacenasError, RunFolderError
 from searchspaces.files import read_json
 from searchspaces.folder import check_finished
 
+from .numbers import plain
 from .path_weights import add_path_weights
 from .task_metrics import ANTISPOOFING, DETECTION, TASKS, TaskMetrics, task_name, task_of
 
@@ -40,6 +41,7 @@ OPTIONAL = {"scores.json": "how the scores of both sides lie", "teacher.json": "
 # Space and strategy whose training gives the network itself: nothing is searched, so nothing is trained anew either.
 TRAINED_ONCE = {("pta", "single_path")}
 NOT_OF_TRAINED_ONCE = ("training.csv", "architectures.jsonl", "baseline")
+FORMAT = 1  # of the files that name theirs
 REFERENCE = "mobilenet_v2"  # folder of the plain network that was trained beside it
 # Folders of the detectors that were trained as the found one was, and what the report lacks without them.
 RIVALS = {
@@ -260,7 +262,11 @@ class Run:
             return None
 
     def _object(self, file: str) -> dict[str, Any]:
-        return self._read(file, _load_object) or {}
+        value: dict[str, Any] = self._read(file, _load_object) or {}
+        if value and value.get("format", FORMAT) != FORMAT:
+            told = f"is of format {plain(value['format'])}, but this version reads format {FORMAT}"
+            self.note(file, "damaged", f"{told}: what it says may be missing or wrong here.")
+        return value
 
     def _optional(self, file: str) -> dict[str, Any]:
         return self._object(file) if (self.path / file).exists() else {}

@@ -22,7 +22,7 @@ from .shares import PATHS, History
 STEPS = 50  # heights that a strip tells apart: 2 % each
 _EDGE = re.compile(r"(.+)/(\d+)_(\d+)")
 _PYRAMID_EDGE = re.compile(r"fpn/(lateral|top_down|bottom_up)_(\d+)")
-_INPUTS = ("c_{k-2}", "c_{k-1}")
+_INPUTS = ("c\u2096\u208b\u2082", "c\u2096\u208b\u2081")  # with subscripts k-2 and k-1
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
-"""Figures out of matplotlib: to a file, or into a page that has a light and a dark scheme."""
+"""Figures out of matplotlib as files."""
 
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 
 import matplotlib
@@ -12,10 +11,6 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from searchspaces.files import write_bytes
-
-from .palette import INK, MUTED, NODE, PAPER
-
-_VARIABLES = {INK: "--ink", MUTED: "--muted", NODE: "--node", PAPER: "--paper"}
 
 
 def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 160) -> bytes:
@@ -47,21 +42,3 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
         RunFolderError: if the file cannot be written.
     """
     return write_bytes(path, figure_bytes(figure, Path(path).suffix.lstrip(".").lower() or "png"))
-
-
-def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an ``<svg>`` element for a page: its own ids, and neutral colours taken from CSS variables.
-
-    Args:
-        figure: the figure.
-        name: letters, digits and hyphens; keeps the ids of several figures on one page apart.
-        description: plain text for readers who cannot see the figure.
-    """
-    svg = figure_bytes(figure, "svg").decode()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    escaped = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escaped}" ', 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -146,7 +148,7 @@ def _figures(run: Run) -> dict[str, Any]:
         **_merit(run.metrics.get(run.task.headline)),
         "parameters": parameters(cost),
         "macs": number(entry(cost, "operations", "mac")),
-        "times": _times(latencies(cost), device_name(cost)),
+        "times": {**_times(latencies(cost), device_name(cost)), **_more_times(run)},
         "size_bytes": weights if exported is None else exported,
     }
 
@@ -162,6 +164,21 @@ def _times(measured: Sequence[Mapping[str, Any]], device: str) -> dict[str, Time
         if median is not None:
             ends = (median if low is None else low, median if high is None else high)
             found[f"{device}: {conditions(latency)}"] = Time(median, *ends, latency.get("noisy") is True)
+    return found
+
+
+def _more_times(run: Run) -> dict[str, Time]:
+    """What was measured of the run's architecture on other devices and in other runtimes (measurements.csv)."""
+    found = {}
+    for line in run.measurements:
+        try:
+            told = json.loads(line.get("architecture", ""))
+            median, low, high = (float(line[key]) for key in ("latency_ms", "p25_ms", "p75_ms"))
+            how = {**line, "threads": int(line["threads"])}
+        except (KeyError, ValueError, TypeError):
+            continue  # a line of another kind
+        if entry(told, "choices") == run.architecture.get("choices") and math.isfinite(median):
+            found[f"{line.get('device')}: {conditions(how)}"] = Time(median, low, high, line.get("noisy") == "true")
     return found
 
 

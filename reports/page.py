@@ -33,6 +33,7 @@ from .run import RIVALS, Run
 HERE = Path(__file__).parent
 DRAWINGS = ("cells",)  # what has no axes that could cut something off
 AS_STRIPS = "distribution"  # the page has strips in place of this figure
+SCRIPTS = ("overview.js", "page.js")  # in this order
 MANY = 20  # runs, from which on a page is kept small
 MOST_LAYERS = 40  # of a run where there are many
 MOST_EPOCHS = {False: 120, True: 24}  # columns of a strip: else, and where there are many runs
@@ -226,11 +227,11 @@ def render(page: Page | Sequence[RunView]) -> str:
         data=as_json(view_data(groups, anchors)),
         colour=lambda value: page.styles.class_of(f"fill: {value}"),
         strip=lambda strip: strip_svg(strip, page.styles),
-        fall=lambda found: falls.waterfall_svg(found, page.styles),
+        fall=lambda found: falls.blocks(found, page.styles),
         **HELPERS,
     )
     style = Markup(f"{(HERE / 'page.css').read_text(encoding='utf-8')}\n{page.styles.text}")
-    script = Markup((HERE / "page.js").read_text(encoding="utf-8"))
+    script = Markup("".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS))
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-# Neutral colours. The page swaps exactly these in an embedded SVG for CSS variables (see figures.py), which is how
+# Neutral colours. The page swaps exactly these in an embedded SVG for CSS variables (see compact_svg.py), which is how
 # one drawing serves the light and the dark scheme; nothing else in a figure may use them.
 INK = "#1b1f24"
 MUTED = "#667080"

@@ -13,7 +13,7 @@ from itertools import combinations
 from .numbers import milliseconds, percent
 from .overview import Row, Time
 
-LADDER = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)  # times powers of ten: budgets that people name
+LADDER = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)  # times powers of ten: budgets that people name
 MOST_NAMES = 3
 RULE = (
     "The rule: a network fits a budget if the upper quartile of its times does. Of those that fit, the best figure "
@@ -103,7 +103,8 @@ def ranking(group: Group) -> str:
         )
     best, *rest = judged
     equal = [row for row in rest if overlaps(row, best)]
-    text = f"{group.title}: the intervals are apart for {apart} of {len(pairs)} pairs of {len(judged)} architectures. "
+    which = f"are apart for {apart} of {len(pairs)} pairs of" if apart < len(pairs) else "are all apart for"
+    text = f"{group.title}: the 95 % intervals {which} {len(judged)} architectures. "
     text += f"The best measured figure is that of {_short(best.name)} ({percent(best.value)})"
     if equal:
         return f"{text}; it is not shown to be better than {_names(equal)}."
@@ -114,7 +115,7 @@ def ladder(times: Sequence[Time]) -> list[float]:
     """Budgets that people name, from the first that a network fits to the first that all of them do.
 
     >>> ladder([Time(1.4, 1.3, 1.5), Time(4.2, 4.0, 4.4)])
-    [1.5, 2.0, 3.0, 5.0]
+    [1.5, 2.0, 2.5, 3.0, 4.0, 5.0]
     """
     if not times:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -37,10 +38,15 @@ PURPOSE = {
     "configurations.json": "what each configuration of the network reaches and costs",
 }
 # What a run may have, and lacks nothing without.
-OPTIONAL = {"scores.json": "how the scores of both sides lie", "teacher.json": "what taught the network"}
+OPTIONAL = {
+    "scores.json": "how the scores of both sides lie",
+    "teacher.json": "what taught the network",
+    "measurements.csv": "times on more devices",
+}
 # Space and strategy whose training gives the network itself: nothing is searched, so nothing is trained anew either.
 TRAINED_ONCE = {("pta", "single_path")}
 NOT_OF_TRAINED_ONCE = ("training.csv", "architectures.jsonl", "baseline")
+MEASUREMENTS = "measurements.csv"
 FORMAT = 1  # of the files that name theirs
 REFERENCE = "mobilenet_v2"  # folder of the plain network that was trained beside it
 # Folders of the detectors that were trained as the found one was, and what the report lacks without them.
@@ -129,6 +135,12 @@ class Run:
         return self._object("cost.json")
 
     @cached_property
+    def measurements(self) -> list[dict[str, str]]:
+        """The lines of measurements.csv (``python -m hardware.measure RUN --csv RUN/measurements.csv``)."""
+        exists = (self.path / MEASUREMENTS).exists()
+        return (self._read(MEASUREMENTS, _load_csv) or []) if exists else []
+
+    @cached_property
     def data(self) -> dict[str, Any]:
         """The card of the data set; empty if there is none."""
         return self._object("data.json")
@@ -213,7 +225,7 @@ class Run:
     def read_all(self) -> Run:
         """Reads every file, so that ``problems`` is complete."""
         parts = "config search training architecture metrics cost data provenance history configurations scores teacher"
-        for part in parts.split():
+        for part in [*parts.split(), "measurements"]:
             getattr(self, part)
         _ = self.graph, self.baseline, self.rivals
         return self
@@ -305,6 +317,11 @@ def _load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not a mapping of options")
     return value
+
+
+def _load_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{str(key): value or "" for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def _load_object(path: Path) -> dict[str, Any]:

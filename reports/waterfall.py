@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from searchspaces.errors import FacenasError
 from searchspaces.features import convolution_kind
@@ -28,12 +28,11 @@ if TYPE_CHECKING:
 
 NETWORK, RUNTIME, DTYPE = "network.onnx", "onnxruntime", "float32"
 LEVEL = 0.9  # of the interval of the whole
-FEWEST_HIGH, ROW = 12, 3  # a waterfall's rows, and the height of one
 ACTIVATIONS = frozenset({"Relu", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Sigmoid", "Tanh", "PRelu", "Mul"})
 KINDS = {
     "conv": "convolution", "pointwise": "pointwise convolution", "depthwise": "depthwise convolution",
     "grouped": "grouped convolution", "linear": "linear", "pool": "pooling", "layout": "change of layout",
-    "elementwise": "addition, concatenation and other",
+    "elementwise": "addition, concatenation, slicing",
 }  # fmt: skip
 
 
@@ -241,11 +240,12 @@ def sentence(found: Waterfall, cost: Mapping[str, Any]) -> str:
     ms = whole["median_ms"]
     difference = found.ms / ms - 1
     away = "inside" if found.low <= ms <= found.high else "outside"
+    side = f"{100 * abs(difference):.0f}{NARROW}% {'above' if difference > 0 else 'below'}"
     where = device_name(cost)
     machine = "" if where == found.device else f" That is another machine ({where}), so the two need not agree."
     return (
-        f"{text} Measured: {milliseconds(ms)} ({conditions(whole)}); the prediction is {abs(difference):.0%} "
-        f"{'above' if difference > 0 else 'below'} that, which lies {away} the interval.{machine}"
+        f"{text} Measured: {milliseconds(ms)} ({conditions(whole)}); the prediction is {side} that, which lies {away} "
+        f"the interval.{machine}"
     )
 
 
@@ -263,22 +263,65 @@ def legend(found: Waterfall) -> list[tuple[str, str]]:
     return [(KINDS[kind], KERNELS[kind]) for kind in KINDS if any(kernel.kind == kind for kernel in found.kernels)]
 
 
-def waterfall_svg(found: Waterfall, styles: StyleSheet) -> Markup:
-    """A row for each kernel, from top to bottom, as far right as the time that has passed; 1000 wide."""
+@dataclass(frozen=True)
+class Block:
+    """The kernels of one part of the network: its milliseconds, and when each of them runs."""
+
+    name: str
+    ms: float
+    bars: Markup
+
+
+def blocks(found: Waterfall, styles: StyleSheet) -> list[Block]:
+    """A row for each part of the network, in the order of their first kernels; a bar is 1000 wide.
+
+    What the runtime puts in between belongs to what runs before it.
+    """
     total = sum(kernel.ms for kernel in found.kernels) or 1.0
-    parts: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    passed, height = 0.0, max(FEWEST_HIGH, len(found.kernels)) * ROW
-    for row, kernel in enumerate(found.kernels):
-        left, right = round(1000 * passed / total), round(1000 * (passed + kernel.ms) / total)
-        parts[kernel.kind].append(f"M{left} {row * ROW}h{max(1, right - left)}v{ROW}H{left}z")
+    parts: dict[str, list[tuple[float, KernelTime]]] = {}
+    name, passed = "input", 0.0
+    for kernel in found.kernels:
+        name = _block(kernel.layer) if kernel.layer else name
+        parts.setdefault(name, []).append((passed, kernel))
         passed += kernel.ms
-    paths = "".join(
-        f'<path class="{styles.class_of(f"fill: {KERNELS[kind]}")}" d="{"".join(d)}"/>'
-        for kind, d in parts.items()
-        if d
-    )
-    label = escape(f"Waterfall of {len(found.kernels)} kernels: {milliseconds(found.ms)} predicted")
-    return Markup(
-        f'<svg class="fall" role="img" aria-label="{label}" viewBox="0 0 1000 {height}" '
-        f'preserveAspectRatio="none">{paths}</svg>'
-    )
+    return [Block(name, sum(kernel.ms for _, kernel in own), _bars(own, total, styles)) for name, own in parts.items()]
+
+
+def _block(layer: str) -> str:
+    """
+    >>> _block("cells.0.operations.2.1"), _block("backbone.blocks.0"), _block("head")
+    ('cells.0', 'backbone', 'head')
+    """
+    match = re.match(r"[^.]+(\.\d+)?", layer)
+    return match[0] if match else layer
+
+
+def _bars(kernels: Sequence[tuple[float, KernelTime]], total: float, styles: StyleSheet) -> Markup:
+    paths: dict[str, str] = {}
+    for begun, kernel in kernels:
+        left, right = round(1000 * begun / total), round(1000 * (begun + kernel.ms) / total)
+        if right > left:
+            paths[kernel.kind] = paths.get(kernel.kind, "") + f"M{left} 0h{right - left}v1h{left - right}z"
+    drawn = (f'<path class="{styles.class_of(f"fill: {KERNELS[kind]}")}" d="{d}"/>' for kind, d in paths.items())
+    return Markup(f'<svg viewBox="0 0 1000 1" preserveAspectRatio="none" aria-hidden="true">{"".join(drawn)}</svg>')
+
+
+LONGEST_HEADINGS = ("kind", "predicted", "share of the time", "this shape was")
+
+
+def longest_rows(found: Waterfall, most: int) -> list[Row]:
+    """The kernels that take longest."""
+    total = sum(kernel.ms for kernel in found.kernels) or 1.0
+    longest = sorted(found.kernels, key=lambda kernel: -kernel.ms)[:most]
+    return [
+        Row(
+            kernel.layer or "put in by the runtime",
+            (
+                KINDS[kernel.kind],
+                milliseconds(kernel.ms),
+                percent(kernel.ms / total),
+                "measured" if kernel.measured else "not measured",
+            ),
+        )
+        for kernel in longest
+    ]

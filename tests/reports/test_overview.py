@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hardware.bench import Row as BenchRow
+from hardware.bench_table import append_csv, csv_rows
 from reports.overview import Time, judged_on, rows
 from reports.run import Run
 
@@ -26,6 +28,21 @@ def test_a_search_and_its_baseline(run_folder: Path) -> None:
     assert found.times[cpu] == Time(11.84, 11.5, 12.4) and len(found.times) == 2
     assert any(time.noisy for time in found.times.values())
     assert found.simulated is True and found.test_set == random.test_set
+
+
+def test_measurements_on_more_devices_are_read(run_folder: Path) -> None:
+    architecture = json.loads((run_folder / "architecture.json").read_text())
+    latency = {"threads": 1, "clock": "wall", "repetitions": 50, "median_ms": 7.5, "p25_ms": 7.0, "p75_ms": 8.0}
+    row = BenchRow("litert", "int8", "2.3.0", latency={**latency, "noisy": True})
+    lines = csv_rows([row], architecture, "a phone")
+    other = csv_rows([row], {**architecture, "choices": {}}, "another phone")
+    append_csv(run_folder / "measurements.csv", [*lines, *other])
+    found = rows([Run(run_folder)])[0]
+    device = "a phone: litert 2.3.0, 1 thread, int8, wall-clock time"
+    assert found.times[device] == Time(7.5, 7.0, 8.0, noisy=True) and len(found.times) == 3
+    (run_folder / "measurements.csv").write_bytes(b"\xff\xfe")
+    run = Run(run_folder).read_all()
+    assert len(rows([run])[0].times) == 2 and run.problem("measurements.csv") is not None
 
 
 def test_configurations_are_rows_and_the_selected_one_is_the_found(pta_folder: Path) -> None:

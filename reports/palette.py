@@ -41,7 +41,6 @@ KERNELS: dict[str, str] = {
     "conv": "#0068a8",
     "pointwise": "#6cc0f5",
     "depthwise": "#882255",
-    "grouped": "#cc79a7",
     "linear": "#1ea05c",
     "pool": "#f0b429",
     "layout": "#9aa1ab",

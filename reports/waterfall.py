@@ -30,8 +30,8 @@ NETWORK, RUNTIME, DTYPE = "network.onnx", "onnxruntime", "float32"
 LEVEL = 0.9  # of the interval of the whole
 ACTIVATIONS = frozenset({"Relu", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Sigmoid", "Tanh", "PRelu", "Mul"})
 KINDS = {
-    "conv": "convolution", "pointwise": "pointwise convolution", "depthwise": "depthwise convolution",
-    "grouped": "grouped convolution", "linear": "linear", "pool": "pooling", "layout": "change of layout",
+    "conv": "convolution", "pointwise": "pointwise convolution", "depthwise": "depthwise or grouped convolution",
+    "linear": "linear", "pool": "pooling", "layout": "change of layout",
     "elementwise": "addition, concatenation, slicing",
 }  # fmt: skip
 
@@ -146,7 +146,8 @@ def _kind(kernel: Any) -> str:
     if "Conv" in operator:
         weight = next(iter(kernel.source.constants.values()))
         groups = next((one.i for one in kernel.source.node.attribute if one.name == "group"), 1)
-        return convolution_kind(weight.shape[1] * groups, max(weight.shape[2:], default=1), groups)
+        kind = convolution_kind(weight.shape[1] * groups, max(weight.shape[2:], default=1), groups)
+        return "depthwise" if kind == "grouped" else kind
     if "MatMul" in operator or "Gemm" in operator:
         return "linear"
     if "Pool" in operator:
@@ -210,8 +211,8 @@ def share_rows(found: Waterfall) -> list[Row]:
     return rows
 
 
-SHARE_HEADINGS = ("kernels", "predicted", "share of the time", "share of the MACs")
-_COMPUTING = ("conv", "pointwise", "depthwise", "grouped", "linear")
+SHARE_HEADINGS = ("kernels", "predicted", "share of the time", "share of the executed MACs")
+_COMPUTING = ("conv", "pointwise", "depthwise", "linear")
 
 
 def _sum(kernels: Iterable[KernelTime], kind: str) -> float:

@@ -219,6 +219,50 @@ def test_several_runs_share_a_page(
     assert sorted(path.name for path in out.parent.glob("*-cells.png")) == ["1-one-b-cells.png", "2-two-cells.png"]
 
 
+def test_a_damaged_run_costs_only_itself(make_run: Callable[..., Path], tmp_path: Path, no_figures: None) -> None:
+    good, torn, old, begun = (make_run(name) for name in ("good", "torn", "old", "begun"))
+    (torn / "metrics.json").write_text('{"acer":')
+    cost = json.loads((old / "cost.json").read_text())
+    (old / "cost.json").write_text(json.dumps({**cost, "format": 7}))
+    for file in ("metrics.json", "cost.json", "training.csv", "architecture.json"):
+        (begun / file).unlink()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    words = Document(write_report([good, torn, empty, old, begun], tmp_path / "x.html").read_text()).words
+    assert "empty " in words and "holds no config.yaml" in words
+    assert "torn is damaged: metrics.json cannot be read" in words
+    assert "old is damaged: cost.json is of format 7, but this version reads format 1" in words
+    assert "begun is unfinished: architecture.json, metrics.json and cost.json are not there yet." in words
+    assert "good is" not in words and "4 runs" in words and "11.8 %" in words
+
+
+def test_a_run_that_breaks_the_page_is_named_on_it(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(run: Run, name: str) -> tuple[None, str]:
+        if run.name == "strange":
+            raise KeyError("what nobody thought of")
+        return None, ""
+
+    monkeypatch.setattr(page, "draw_figure", draw)
+    runs = [make_run("good"), make_run("strange")]
+    words = Document(write_report(runs, tmp_path / "x.html").read_text()).words
+    assert "strange KeyError: 'what nobody thought of'" in words and "1 run" in words
+    with pytest.raises(RunFolderError, match="None of the folders"):
+        write_report([tmp_path, tmp_path], tmp_path / "y.html")
+
+
+def test_one_of_several_may_hold_no_run_but_must_be_there(
+    make_run: Callable[..., Path], no_figures: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    good, empty, out = make_run("good"), tmp_path / "empty", ["--out", str(tmp_path / "x.html")]
+    empty.mkdir()
+    assert run_command(report, [str(good), str(empty), *out]) == 0
+    assert run_command(report, [str(good), str(tmp_path / "nowhere"), *out]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert run_command(report, [str(empty), *out]) == 2
+
+
 @pytest.mark.parametrize(
     ("acer", "half", "wording"),
     [

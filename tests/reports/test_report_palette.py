@@ -7,7 +7,17 @@ import itertools
 import numpy as np
 import pytest
 
-from reports.palette import INK, MUTED, NODE, OPERATIONS, PAPER, operation_colour, relative_luminance, text_colour
+from reports.palette import (
+    INK,
+    KERNELS,
+    MUTED,
+    NODE,
+    OPERATIONS,
+    PAPER,
+    operation_colour,
+    relative_luminance,
+    text_colour,
+)
 from searchspaces.autofem import CPM_OPERATIONS, FPN_OPERATIONS
 
 SEARCHED = {
@@ -45,6 +55,13 @@ def test_operations_stay_apart(vision: str, searched: str) -> None:
     assert set(SEARCHED[searched]) <= set(OPERATIONS)
     for first, second in itertools.combinations(SEARCHED[searched], 2):
         a, b = (lab(operation_colour(name), VISION[vision]) for name in (first, second))
+        assert np.linalg.norm(a - b) > 18, f"{first} and {second} look alike with {vision}"
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_kinds_of_kernels_stay_apart(vision: str) -> None:
+    for (first, one), (second, other) in itertools.combinations(KERNELS.items(), 2):
+        a, b = (lab(colour, VISION[vision]) for colour in (one, other))
         assert np.linalg.norm(a - b) > 18, f"{first} and {second} look alike with {vision}"
 
 

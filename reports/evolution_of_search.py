@@ -19,7 +19,6 @@ from .palette import operation_colour
 from .run import Run
 from .shares import PATHS, History
 
-STEPS = 50  # heights that a strip tells apart: 2 % each
 _EDGE = re.compile(r"(.+)/(\d+)_(\d+)")
 _PYRAMID_EDGE = re.compile(r"fpn/(lateral|top_down|bottom_up)_(\d+)")
 _INPUTS = ("c\u2096\u208b\u2082", "c\u2096\u208b\u2081")  # with subscripts k-2 and k-1
@@ -242,28 +241,28 @@ def _tree_strips(history: History, tree: str, colours: Sequence[str]) -> Iterabl
             yield _strip(history, key, f"{parent} → {node}", kept, CPM_OPERATIONS, colours)
 
 
-def strip_svg(strip: Strip, styles: StyleSheet) -> Markup:
-    """A strip: a unit wide for each epoch, `STEPS` high, the first candidate at the bottom.
+def strip_svg(strip: Strip, styles: StyleSheet, steps: int) -> Markup:
+    """A strip: a unit wide for each epoch, ``steps`` high, the first candidate at the bottom.
 
     Each path is the area below the sum of the shares so far, the largest one first, so that the next covers it.
     """
     count = len(strip.shares)
     told = np.nan_to_num(strip.shares)
-    sums = np.rint(np.cumsum(told, axis=1) * STEPS).astype(int).clip(0, STEPS)
+    sums = np.rint(np.cumsum(told, axis=1) * steps).astype(int).clip(0, steps)
     parts = [
-        f'<path class="{styles.class_of(f"fill: {colour}")}" d="{_area(sums[:, index])}"/>'
+        f'<path class="{styles.class_of(f"fill: {colour}")}" d="{_area(sums[:, index], steps)}"/>'
         for index, colour in reversed(list(enumerate(strip.colours)))
     ]
-    box = f'viewBox="0 0 {count} {STEPS}" preserveAspectRatio="none"'
+    box = f'viewBox="0 0 {count} {steps}" preserveAspectRatio="none"'
     return Markup(f'<svg aria-hidden="true" {box}>{"".join(parts)}</svg>')
 
 
-def _area(heights: np.ndarray) -> str:
+def _area(heights: np.ndarray, steps: int) -> str:
     """Steps of the given heights, closed along the bottom; an epoch holds until the next."""
-    path, run, last = f"M0 {STEPS}", 0, None
+    path, run, last = f"M0 {steps}", 0, None
     for height in heights.tolist():
         if height != last:
-            path += (f"h{run}" if run else "") + f"V{STEPS - height}"
+            path += (f"h{run}" if run else "") + f"V{steps - height}"
             run, last = 0, height
         run += 1
-    return f"{path}h{run}V{STEPS}z"
+    return f"{path}h{run}V{steps}z"

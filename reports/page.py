@@ -36,7 +36,8 @@ AS_STRIPS = "distribution"  # the page has strips in place of this figure
 SCRIPTS = ("overview.js", "page.js")  # in this order
 MANY = 20  # runs, from which on a page is kept small
 MOST_LAYERS = 40  # of a run where there are many
-MOST_EPOCHS = {False: 120, True: 24}  # columns of a strip: else, and where there are many runs
+MOST_EPOCHS = {False: 120, True: 24}  # columns of a strip: of few runs and of many
+STEPS = {False: 200, True: 50}  # heights that a strip tells apart, likewise
 LONGEST_NAME = 40  # characters of a run's name in an id or a file's name
 
 
@@ -96,9 +97,14 @@ class Page:
     stills: dict[str, Markup] = field(default_factory=dict)
 
     @property
+    def is_long(self) -> bool:
+        """Whether there are many runs on it."""
+        return len(self.views) > MANY
+
+    @property
     def most_layers(self) -> int | None:
         """Rows of a run's table of layers; None for all."""
-        return MOST_LAYERS if len(self.views) > MANY else None
+        return MOST_LAYERS if self.is_long else None
 
     @property
     def rows(self) -> list[Row]:
@@ -226,7 +232,7 @@ def render(page: Page | Sequence[RunView]) -> str:
         stills=page.stills,
         data=as_json(view_data(groups, anchors)),
         colour=lambda value: page.styles.class_of(f"fill: {value}"),
-        strip=lambda strip: strip_svg(strip, page.styles),
+        strip=lambda strip: strip_svg(strip, page.styles, STEPS[page.is_long]),
         fall=lambda found: falls.blocks(found, page.styles),
         **HELPERS,
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from reports.compact_svg import StyleSheet
-from reports.evolution_of_search import STEPS, Strip, evolution, strip_svg
+from reports.evolution_of_search import Change, Strip, evolution, strip_svg
 from reports.run import Run
 
 from .made_up_detector import write_detector_run
@@ -23,7 +23,7 @@ def heights(d: str) -> list[int]:
     height = 0
     for command, number in re.findall(r"([hV])(\d+)", d):
         if command == "V":
-            height = STEPS - int(number)
+            height = 50 - int(number)
         else:
             found += [height] * int(number)
     return found
@@ -32,12 +32,12 @@ def heights(d: str) -> list[int]:
 def test_a_strip_shows_the_shares_of_each_epoch() -> None:
     shares = np.random.default_rng(0).dirichlet([1, 1, 1], size=17)
     strip = Strip("edge", "b", ("a", "b", "c"), ("#111111", "#222222", "#333333"), shares)
-    paths = re.findall(r' d="([^"]*)"', strip_svg(strip, StyleSheet()))
-    sums = np.array([heights(d) for d in reversed(paths)]).T / STEPS
+    paths = re.findall(r' d="([^"]*)"', strip_svg(strip, StyleSheet(), 50))
+    sums = np.array([heights(d) for d in reversed(paths)]).T / 50
     assert sums.shape == shares.shape
-    assert np.abs(sums - np.cumsum(shares, axis=1)).max() <= 0.5 / STEPS + 1e-9
+    assert np.abs(sums - np.cumsum(shares, axis=1)).max() <= 0.5 / 50 + 1e-9
     lost = Strip("edge", "", ("a",), ("#111111",), np.array([[np.nan], [1.0]]))
-    assert heights(re.findall(r' d="([^"]*)"', strip_svg(lost, StyleSheet()))[0]) == [0, STEPS]
+    assert heights(re.findall(r' d="([^"]*)"', strip_svg(lost, StyleSheet(), 50))[0]) == [0, 50]
 
 
 def test_every_edge_of_the_cells_has_a_strip(run_folder: Path) -> None:
@@ -65,12 +65,7 @@ def test_changes_of_the_genotype_are_found(run_folder: Path) -> None:
     (run_folder / "architectures.jsonl").write_text(lines)
     found = evolution(Run(run_folder), 120)
     first, *rest = found.changes
-    assert (first.epoch, first.choice, first.before, first.after) == (
-        2,
-        "normal/op_2_0",
-        "none",
-        result["normal/op_2_0"],
-    )
+    assert first == Change(2, "normal/op_2_0", "none", result["normal/op_2_0"])
     differing = sum(other[key] != result[key] for key in result)
     assert found.differs == {0: differing, 1: differing, 2: differing - 1, 3: 0, 4: 0} and len(rest) == differing - 1
     assert found.groups == () and f"changed at {1 + bool(rest)} of 4 epochs" in found.sentence
@@ -97,4 +92,4 @@ def test_wrong_lines_do_not_crash(run_folder: Path, line: Any, tmp_path: Path) -
         assert isinstance(found.sentence, str)
         for group in found.groups:
             for strip in group.strips:
-                assert strip_svg(strip, StyleSheet()).startswith("<svg")
+                assert strip_svg(strip, StyleSheet(), 50).startswith("<svg")

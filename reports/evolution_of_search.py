@@ -19,6 +19,7 @@ from .palette import operation_colour
 from .run import Run
 from .shares import PATHS, History
 
+MOST_NODES = 33  # of a tree
 _EDGE = re.compile(r"(.+)/(\d+)_(\d+)")
 _PYRAMID_EDGE = re.compile(r"fpn/(lateral|top_down|bottom_up)_(\d+)")
 _INPUTS = ("c\u2096\u208b\u2082", "c\u2096\u208b\u2081")  # with subscripts k-2 and k-1
@@ -219,21 +220,25 @@ def _detector_groups(history: History) -> Iterable[Group]:
         weights += [_strip(history, key, f"level {level}", None, names, _shades(len(paths)))] if key in keys else []
     yield Group("Pyramid: weights of a level's paths (β)", tuple(weights))
     colours = [operation_colour(name) for name in CPM_OPERATIONS]
-    for tree in sorted({match[1] for key in keys if (match := re.fullmatch(r"(cpm_\d+)/\d+_\d+", key))}):
+    trees = sorted({match[1] for key in keys if (match := re.fullmatch(r"(cpm_\d+)/\d+_\d+", key))})
+    for tree in trees:
         yield Group(f"{title_of(tree)}: operations of each edge", tuple(_tree_strips(history, tree, colours)))
-        parents = [
-            _strip(history, f"{tree}/beta_{node}", f"parent of {node}", choices.get(f"{tree}/input_{node}"),
-                   [f"node {parent}" for parent in range(node)], _shades(node))
-            for node in range(2, 33)
-            if f"{tree}/beta_{node}" in keys
-        ]  # fmt: skip
-        yield Group(f"{title_of(tree)}: parents", tuple(parents))
+    for tree in trees:
+        yield Group(f"{title_of(tree)}: parents", tuple(_parent_strips(history, tree, keys)))
+
+
+def _parent_strips(history: History, tree: str, keys: set[str]) -> Iterable[Strip]:
+    for node in range(2, MOST_NODES):
+        if (key := f"{tree}/beta_{node}") in keys:
+            kept = history.choices.get(f"{tree}/input_{node}")
+            names = [f"node {parent}" for parent in range(node)]
+            yield _strip(history, key, f"parent of {node}", kept, names, _shades(node))
 
 
 def _tree_strips(history: History, tree: str, colours: Sequence[str]) -> Iterable[Strip]:
     from searchspaces.autofem import CPM_OPERATIONS
 
-    for node in range(1, 33):
+    for node in range(1, MOST_NODES):
         parent = 0 if node == 1 else history.choices.get(f"{tree}/input_{node}")
         key = f"{tree}/{parent}_{node}"
         if key in history.keys:

@@ -177,7 +177,8 @@ def _more_times(run: Run) -> dict[str, Time]:
             how = {**line, "threads": int(line["threads"])}
         except (KeyError, ValueError, TypeError):
             continue  # a line of another kind
-        if entry(told, "choices") == run.architecture.get("choices") and math.isfinite(median):
+        own = entry(told, "choices") == run.architecture.get("choices")
+        if own and all(map(math.isfinite, (median, low, high))):
             found[f"{line.get('device')}: {conditions(how)}"] = Time(median, low, high, line.get("noisy") == "true")
     return found
 

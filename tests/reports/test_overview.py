@@ -36,7 +36,8 @@ def test_measurements_on_more_devices_are_read(run_folder: Path) -> None:
     row = BenchRow("litert", "int8", "2.3.0", latency={**latency, "noisy": True})
     lines = csv_rows([row], architecture, "a phone")
     other = csv_rows([row], {**architecture, "choices": {}}, "another phone")
-    append_csv(run_folder / "measurements.csv", [*lines, *other])
+    lost = [{**lines[0], "runtime": "lost", "p75_ms": "nan"}, {**lines[0], "runtime": "torn", "threads": "x"}]
+    append_csv(run_folder / "measurements.csv", [*lines, *other, *lost])
     found = rows([Run(run_folder)])[0]
     device = "a phone: litert 2.3.0, 1 thread, int8, wall-clock time"
     assert found.times[device] == Time(7.5, 7.0, 8.0, noisy=True) and len(found.times) == 3

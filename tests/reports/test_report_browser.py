@@ -279,6 +279,15 @@ def test_text_contrasts_with_what_is_behind_it(show: Open, dark: bool) -> None:
     assert tab.run(CONTRAST) == []
 
 
+def test_on_paper_nothing_is_cut_off_and_nothing_asks_for_a_click(show: Open) -> None:
+    tab = show(size=(750, 1000))
+    tab.send("Emulation.setEmulatedMedia", media="print")
+    tab.run("for (const d of document.querySelectorAll('details')) d.open = true")
+    assert tab.run("document.querySelector('#table').getBoundingClientRect().right") <= 750
+    shown = "[...document.querySelectorAll('.controls, .bar, .copy')].filter(e => e.getClientRects().length).length"
+    assert tab.run(shown) == 0
+
+
 def test_without_script_all_can_be_read(show: Open, browser: Browser) -> None:
     tab = show(script=False)
     told = json.dumps(tab.send("Accessibility.getFullAXTree"))

@@ -5,7 +5,6 @@ Nothing in these files is run: weights are read as tensors alone, and an ONNX fi
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from searchspaces.errors import ConfigError
+from searchspaces.weights import read_weights
+
+from .datasets.cache import sha256_file
 
 FORMS = "a run folder of ours, timm:NAME:WEIGHTS.safetensors (or .pth), timm:NAME:random, or a file ending in .onnx"
 
@@ -113,7 +115,7 @@ def load_teacher(text: str, size: tuple[int, int, int], outputs: int) -> Teacher
             raise ConfigError(
                 f"The teacher {path} takes pictures of {network.input.shape[1:]}, the student {list(size)}."
             )
-        return Teacher(network, path.name, _sha256(path))
+        return Teacher(network, path.name, sha256_file(path))
     raise ConfigError(f"{text!r} is no teacher: give {FORMS}.")
 
 
@@ -127,7 +129,7 @@ def _own_teacher(folder: Path, size: tuple[int, int, int]) -> Teacher:
             f"The teacher {folder} takes pictures of {architecture.input_size[1:]}, the student of {size[1:]}: train "
             "one of them with the other's image_size (--space-options)."
         )
-    return Teacher(network, f"{architecture.space} of {folder.name}", _sha256(weights))
+    return Teacher(network, f"{architecture.space} of {folder.name}", sha256_file(weights))
 
 
 def _timm_teacher(text: str, size: tuple[int, int, int], outputs: int) -> Teacher:
@@ -161,7 +163,7 @@ def _timm_teacher(text: str, size: tuple[int, int, int], outputs: int) -> Teache
             raise ConfigError(
                 f"The weights {file} are not those of {name} for pictures of {size[1:]}: {reason}"
             ) from error
-    sha256 = None if state is None else _sha256(Path(file))
+    sha256 = None if state is None else sha256_file(Path(file))
     return Teacher(
         network, f"timm {name}{' with random weights' if state is None else ''}", sha256, config["mean"], config["std"]
     )
@@ -169,13 +171,11 @@ def _timm_teacher(text: str, size: tuple[int, int, int], outputs: int) -> Teache
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     """Weights from a file, as tensors alone."""
+    if path.suffix == ".safetensors":
+        return read_weights(path, ConfigError)
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # safetensors and torch raise many kinds
+    except Exception as error:  # torch raises many kinds
         raise ConfigError(f"Cannot read the teacher's weights {path}: {str(error).splitlines()[0]}") from error
     for key in ("model", "state_dict"):  # how training code of DeiT and of timm wraps them
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -183,8 +183,3 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
         raise ConfigError(f"The teacher's weights {path} are no table of tensors.")
     return state
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

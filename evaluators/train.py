@@ -20,7 +20,6 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from searchspaces import Architecture
@@ -29,9 +28,11 @@ from searchspaces.errors import DivergenceError, FacenasError
 from searchspaces.files import write_json, write_text
 from searchspaces.folder import read_config
 from searchspaces.processes import child_environment
+from searchspaces.weights import write_weights
 
 from .checkpoint import EpochCheckpoint, best_epoch, go_on_after, latest_checkpoint
 from .datasets.base import Split
+from .faults import explained_faults
 from .scores import FILE as SCORES
 from .sharing import is_first_process, mean, shared_trainer_options
 from .task import TRAINER_OPTIONS, Task, TaskModule, WeightSchedule
@@ -140,6 +141,7 @@ def fit(
 
     Raises:
         DivergenceError: if the loss is not a finite number.
+        ResourceError: if the memory does not suffice, or a process that loads pictures is killed.
     """
     with torch.random.fork_rng(devices=[]):  # the same head whatever was drawn before
         torch.manual_seed(seed)
@@ -159,7 +161,8 @@ def fit(
         loader = task.loader(split, schedule.batch_size, seed)
         if checkpoint:
             go_on_after(checkpoint, loader)
-        trainer.fit(module, loader, **resume)
+        with explained_faults(network, task.image_size, schedule.batch_size):
+            trainer.fit(module, loader, **resume)
     except SystemExit as error:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from error
     return network.cpu().eval()
@@ -258,13 +261,8 @@ def teacher_record(task: Task) -> dict[str, Any]:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write all parameters and buffers as safetensors, atomically."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise FacenasError(f"Cannot write {path}: {error.strerror or error}.") from error
+    """Write all parameters and buffers (see `write_weights`)."""
+    write_weights(network.state_dict(), path)
 
 
 def metrics_in_new_process(folder: Path, space: str) -> dict[str, dict[str, float | None]]:

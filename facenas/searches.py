@@ -18,6 +18,7 @@ from evaluators.checkpoint import go_on_after, latest_checkpoint
 from evaluators.companions import companions
 from evaluators.configurations import recalibrated
 from evaluators.datasets.base import Split
+from evaluators.faults import explained_faults
 from evaluators.task import Task, WeightSchedule
 from evaluators.trial import CandidateTrial
 from hardware.counters import count
@@ -90,7 +91,8 @@ def one_shot(options: SearchOptions, task: Task, folder: Path, reporter: Reporte
         if checkpoint and stopped_by_guard(checkpoint):
             module.load_history(checkpoint)  # it was interrupted between its end and the next stage
         else:
-            strategy.run()
+            with explained_faults(strategy.supernet, task.image_size, schedule.batch_size):
+                strategy.run()
     steps, pictures = steps_and_pictures(evaluator.train_dataloaders, evaluator.val_dataloaders)
     epochs = len(module.history)
     searched = max(0, epochs - module.warmup_epochs) * steps
@@ -242,7 +244,8 @@ def train_paths(
         checkpoint = latest_checkpoint(log.folder) if options.resume else None
         if checkpoint:
             go_on(strategy, checkpoint)
-        strategy.run()
+        with explained_faults(strategy.supernet, task.image_size, schedule.batch_size):
+            strategy.run()
     load_weights(strategy.supernet.cpu(), log.best_weights)
     return strategy
 

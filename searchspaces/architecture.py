@@ -151,13 +151,9 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     Raises:
         ArchitectureError: if the file is missing, damaged, or holds the weights of another network.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from .weights import read_weights
 
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ArchitectureError(f"Cannot read the weights {path}: {error}.") from error
+    state = read_weights(path)
     try:
         network.load_state_dict(state)
     except ArchitectureError as error:

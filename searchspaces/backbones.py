@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from .errors import ArchitectureError, ConfigError
+from .weights import read_weights
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MOBILENETS = {"mobilenet_0.25": 0.25, "mobilenet_1.0": 1.0}
@@ -126,11 +127,9 @@ def _resnet_name(key: str) -> str:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
+    if path.suffix == ".safetensors":
+        return read_weights(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ArchitectureError(

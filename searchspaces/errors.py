@@ -53,6 +53,10 @@ class DivergenceError(FacenasError):
     """Training whose loss is no longer a finite number."""
 
 
+class ResourceError(FacenasError):
+    """A machine that does not suffice: its memory, or a process that the system has ended."""
+
+
 class CostError(FacenasError):
     """A network that cannot be counted, exported or measured."""
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from .errors import FacenasError, RunFolderError
 
+UNFINISHED = ".part"  # how the names of temporary files end; they begin with a dot
+
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write a file atomically: after a crash either the old content or the new is there, never a part.
@@ -21,7 +23,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -35,6 +37,12 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
             f"Cannot write {path}: {error.strerror or error}. Choose another folder or free space."
         ) from error
     return path
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that a process which was killed has left; only while nobody else writes there."""
+    for path in folder.rglob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:

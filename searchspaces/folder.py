@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from searchspaces.errors import RunFolderError
-from searchspaces.files import write_text
+from searchspaces.files import UNFINISHED, sweep, write_text
 
 CONFIG, LOCK = "config.yaml", ".lock"
 
@@ -40,6 +40,7 @@ def open_run(path: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
             ) from error
         if overwrite:
             _empty(path)
+        sweep(path)
         yield
     finally:
         os.close(lock)  # which releases it
@@ -51,13 +52,18 @@ def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
     Raises:
         RunFolderError: if a run is there already (without ``resume`` or ``overwrite``), or none is there to resume.
     """
-    exists = path.exists() and (not path.is_dir() or any(entry.name != LOCK for entry in path.iterdir()))
+    exists = path.exists() and (not path.is_dir() or any(map(_counts, path.iterdir())))
     if resume and not (path / CONFIG).is_file():
         raise RunFolderError(f"There is no run to resume in {path}: it has no {CONFIG}.")
     if exists and not (resume or overwrite):
         raise RunFolderError(f"{path} exists already. Choose another --out, or give --resume or --overwrite.")
     if overwrite and exists and not (path / CONFIG).is_file():
         raise RunFolderError(f"{path} is not a run folder (it has no {CONFIG}), so it is not overwritten.")
+
+
+def _counts(entry: Path) -> bool:
+    """Whether a file makes its folder a used one: neither our lock nor what a process left that was killed at once."""
+    return entry.name != LOCK and not (entry.name.startswith(".") and entry.name.endswith(UNFINISHED))
 
 
 def check_finished(path: Path) -> None:

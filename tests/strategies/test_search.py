@@ -149,7 +149,8 @@ def test_damaged_checkpoint_is_replaced_by_the_one_before(task, tmp_path, capsys
     last = tmp_path / "checkpoint" / "search" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:5000])
     assert latest_checkpoint(tmp_path / "checkpoint" / "search").name == "previous.ckpt"
-    assert "damaged" in capsys.readouterr().out
+    assert "damaged" in capsys.readouterr().err
+    assert not last.exists() and last.with_name("last.ckpt.damaged").exists()
 
 
 def test_warmup_leaves_the_architecture_alone(task, tmp_path):

@@ -82,7 +82,8 @@ def _finish(ax: Axes) -> None:
     ax.grid(color=MUTED, alpha=0.2, linewidth=0.6)
     for name, spine in ax.spines.items():
         spine.set(color=MUTED, linewidth=0.6, visible=name in ("left", "bottom"))
-    ax.legend(fontsize=7.5, frameon=False, labelcolor=INK)
+    # below, where no curve can be: of few pictures the curves fill the whole panel
+    ax.legend(fontsize=7.5, frameon=False, labelcolor=INK, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def _histogram(found: Mapping[str, Any]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None:

@@ -75,8 +75,8 @@ def test_teachers_that_do_not_fit_are_refused_before_training(tmp_path):
         ("nowhere.onnx", "There is no teacher"),
         (str(tmp_path / "bad.onnx"), "Cannot read the teacher"),
         ("timm:mobilenetv3_small_050", "no weights"),
-        (f"timm:mobilenetv3_small_050:{tmp_path / 'bad.safetensors'}", "Cannot read the teacher's weights"),
-        (f"timm:mobilenetv3_small_050:{tmp_path / 'code.pth'}", "Cannot read the teacher's weights"),
+        (f"timm:mobilenetv3_small_050:{tmp_path / 'bad.safetensors'}", "Cannot read the .*weights"),
+        (f"timm:mobilenetv3_small_050:{tmp_path / 'code.pth'}", "Cannot read the .*weights"),
     ):
         with pytest.raises(ConfigError, match=message):
             build_teaching(text, {}, task(), space)

@@ -86,6 +86,7 @@ def run(request: dict[str, Any], started: float) -> None:
                 os.kill(os.getpid(), request.get("signal", signal.SIGKILL))
 
     sys.addaudithook(watch)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs the tests may have switched off
     log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

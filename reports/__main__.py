@@ -108,11 +108,47 @@ def _list_tables() -> None:
     print("Show one with --table NAME.")
 
 
+def export(
+    runs: list[Path],
+    out: Path | None = None,
+    formats: str = "png,svg,pdf",
+    width: Literal["column", "page"] = "column",
+) -> None:
+    """Write the figures and tables of runs for a paper, and everything as report.json (docs/reports.md).
+
+    Args:
+        runs: run folders, or an experiment of NNI.
+        out: folder for the files; for a single run RUN/export by default.
+        formats: of the figures, with commas: png, svg, pdf.
+        width: that the figures are legible at: a column of a two-column paper (3.3 inches) or its page (7 inches).
+
+    Raises:
+        ConfigError: for an unknown format, or if there are several runs and no folder is named.
+        RunFolderError: if a folder is not there, or none is of a run.
+    """
+    runs = [run for given in runs for run in trials_of(given)]
+    if out is None and len(runs) > 1:
+        raise ConfigError("Several runs go into one folder: name it with --out FOLDER.")
+    for run in runs:
+        check_given(run, alone=len(runs) == 1)
+    from .export import export as write  # heavy: after what can be wrong
+
+    out = out or runs[0] / "export"
+    done = write(runs, out, formats, width)
+    for each in done.unread:
+        print(f"Left out {each['name']}: {each['reason']}", file=sys.stderr)
+    for name, inches in done.wide.items():
+        print(f"{name} is {inches} inches wide: its text of 7 points needs that.", file=sys.stderr)
+    print(f"{len(done.files)} files in {out}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """``papers`` as the first argument asks for a paper's table; a run folder of that name is ``./papers``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["papers"]:
         return run_command(papers, arguments[1:], prog="python -m reports papers")
+    if arguments[:1] == ["export"]:
+        return run_command(export, arguments[1:], prog="python -m reports export")
     return run_command(report, arguments, prog="python -m reports")
 
 

@@ -14,7 +14,7 @@ from searchspaces.pta import REPORTED
 from . import comparison
 from .comparison import Verdict, compare_metric
 from .numbers import MISSING, NARROW, duration, entry, interval, milliseconds, number, percent, plain
-from .pareto import Point, error_figure
+from .pareto import SIZE, Point, error_figure
 from .tables import conditions, device_name
 
 RIVAL = "the separately trained MobileNetV2"
@@ -246,8 +246,13 @@ KINDS = {
 }
 
 
-def configurations_figure(configurations: Mapping[str, Any]) -> Figure | None:
-    """ACER over measured time, or over MACs where fewer than two networks were timed; None without figures."""
+def configurations_figure(configurations: Mapping[str, Any], size: tuple[float, float] = SIZE) -> Figure | None:
+    """ACER over measured time, or over MACs where fewer than two networks were timed; None without figures.
+
+    Args:
+        configurations: the content of configurations.json.
+        size: width and height in inches.
+    """
     rows = [(row, "never" if row.get("trained") is False else "drawn") for row in rows_of(configurations)]
     reference = reference_of(configurations)
     if reference:
@@ -256,7 +261,7 @@ def configurations_figure(configurations: Mapping[str, Any]) -> Figure | None:
     over_time = len(timed) > 1
     points = timed if over_time else [point for row, kind in rows if (point := _point(row, kind, timed=False))]
     cost = "time of one picture, ms (median, p25 to p75)" if over_time else "MACs, millions"
-    return error_figure(points, cost, "ACER on new people, 95 % interval", KINDS)
+    return error_figure(points, cost, "ACER on new people, 95 % interval", KINDS, size=size)
 
 
 def _point(row: Mapping[str, Any], kind: str, timed: bool) -> Point | None:

@@ -14,9 +14,9 @@ from searchspaces.files import write_bytes
 
 
 def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 160) -> bytes:
-    """The figure as a file: text as outlines, no date, so that equal runs give equal files."""
+    """The figure as a file: text as outlines (in a PDF as embedded fonts), no date: equal runs give equal files."""
     buffer = io.BytesIO()
-    settings = {"svg.fonttype": "path", "svg.hashsalt": "facenas", "path.simplify": True}
+    settings = {"svg.fonttype": "path", "svg.hashsalt": "facenas", "path.simplify": True, "pdf.fonttype": 42}
     with matplotlib.rc_context(settings):
         if kind == "png":
             FigureCanvasAgg(figure)

@@ -144,7 +144,7 @@ def build_page(run_paths: Sequence[str | Path], folder: Path | None = None) -> P
     """
     page = Page()
     many = len(run_paths) > MANY
-    for path, prefix in zip(run_paths, _prefixes(run_paths), strict=True):
+    for path, prefix in zip(run_paths, prefixes(run_paths), strict=True):
         if not Path(path).is_dir():
             Run(path)  # says what is wrong: a folder that is not there was not meant
         try:
@@ -167,7 +167,7 @@ def build_page(run_paths: Sequence[str | Path], folder: Path | None = None) -> P
 # --- views -----------------------------------------------------------------------------------------------------------
 
 
-def _prefixes(paths: Sequence[str | Path]) -> list[str]:
+def prefixes(paths: Sequence[str | Path]) -> list[str]:
     """What tells the figures of several runs apart: nothing for one run, else number and name."""
     if len(paths) == 1:
         return [""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from .palette import INK, MUTED, OPERATIONS, PAPER
 
 FRONT, DRAWN, PLAIN = OPERATIONS["max_pool_3x3"], OPERATIONS["sep_conv_5x5"], INK
 POINTS = 9.0  # of all text: readable where the figure is one column of a page
+SIZE = (5.6, 4.5)  # inches
+NARROW = 5.0  # inches below which labels are broken into lines and the legend has one column
+PER_INCH = 12  # characters of a label that fit an inch
 # where a label may stand, nearest first: how far from its point, in points, and in which direction
 PLACES = [(far, angle) for far in (9, 18, 30, 44) for angle in (45, 135, 315, 225, 0, 180, 90, 270, 20, 160, 340, 200)]
 LEADER = 15  # points from which on a thin line joins a label to its point
@@ -69,7 +73,12 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 def error_figure(
-    points: Sequence[Point], x_label: str, y_label: str, names: dict[str, str], higher: bool = False
+    points: Sequence[Point],
+    x_label: str,
+    y_label: str,
+    names: dict[str, str],
+    higher: bool = False,
+    size: tuple[float, float] = SIZE,
 ) -> Figure | None:
     """Points with their intervals, the front among them, and a legend; None without points.
 
@@ -79,24 +88,32 @@ def error_figure(
         y_label: the error with its definition.
         names: what the legend calls each kind.
         higher: whether y is a merit, such as an average precision; its axis need not begin at 0.
+        size: width and height in inches.
     """
     if not points:
         return None
     front = pareto_front(points, higher)
-    figure = Figure(figsize=(5.6, 4.5), facecolor=PAPER, layout="constrained")
+    figure = Figure(figsize=size, facecolor=PAPER, layout="constrained")
     ax = figure.subplots()
     _draw_front(ax, front)
     for point in points:
         _draw_point(ax, point, strong=point.labelled or point in front)
-    _style(ax, x_label, y_label)
+    columns, longest = (1, int(PER_INCH * size[0])) if size[0] < NARROW else (2, 1000)
+    _style(ax, _broken(x_label, longest), y_label)
     if not higher:
         ax.set_ylim(bottom=0)
     kinds = [kind for kind in STYLES if any(point.kind == kind for point in points)]
     entries = [Line2D([], [], linestyle="none", label=names[kind], **STYLES[kind]) for kind in kinds]
     entries.append(Line2D([], [], color=FRONT, linewidth=2, label="Pareto front of the measured values"))
-    figure.legend(handles=entries, loc="outside lower left", ncols=2, frameon=False, fontsize=POINTS, labelcolor=INK)
+    figure.legend(
+        handles=entries, loc="outside lower left", ncols=columns, frameon=False, fontsize=POINTS, labelcolor=INK
+    )
     _label(figure, ax, points, [point for point in points if point.labelled or point in front])
     return figure
+
+
+def _broken(label: str, longest: int) -> str:
+    return "\n".join(part for line in label.splitlines() for part in wrap(line, longest))
 
 
 def _draw_point(ax: Axes, point: Point, strong: bool) -> None:

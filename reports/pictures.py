@@ -15,6 +15,7 @@ from .curves import is_random_search, is_sampled, search_figure, training_figure
 from .distribution import distribution_figure
 from .drawing import architecture_figure
 from .numbers import number, plain
+from .pareto import SIZE
 from .rivals import rival_figure
 from .run import Run
 from .scores import scores_figure
@@ -24,14 +25,21 @@ from .stages import has_stages
 
 ALL_FIGURES = ("cells", "configurations", "rivals", "scores", "search", "distribution", "training")
 BASELINE_FIGURES = ("cells", "search")
+PLACED = ("configurations", "rivals")
 
 
-def draw_figure(run: Run, name: str) -> tuple[Figure | None, str]:
-    """One of `ALL_FIGURES` with its caption; None if the run has nothing to draw it from."""
+def draw_figure(run: Run, name: str, size: tuple[float, float] = SIZE) -> tuple[Figure | None, str]:
+    """One of `ALL_FIGURES` with its caption; None if the run has nothing to draw it from.
+
+    Args:
+        run: the run.
+        name: of the figure.
+        size: in inches, of the figures whose labels are placed for their size (`PLACED`).
+    """
     if name == "cells":
         return _cells(run), _cells_caption(run)
     if name == "configurations":
-        return configurations_figure(run.configurations), CONFIGURATIONS_CAPTION
+        return configurations_figure(run.configurations, size), CONFIGURATIONS_CAPTION
     if name == "search":
         warned = [int(number(line.get("epoch")) or 0) for line in run.history if line.get("guard")]
         random = is_random_search(run.search)
@@ -47,7 +55,7 @@ def draw_figure(run: Run, name: str) -> tuple[Figure | None, str]:
         beside = {name: rival.training for name, rival in run.rivals.items()}
         return training_figure(run.training, beside), _training_caption(run)
     if name == "rivals":
-        return (rival_figure(run) if run.rivals else None), RIVALS_CAPTION
+        return (rival_figure(run, size) if run.rivals else None), RIVALS_CAPTION
     if name == "scores":
         return scores_figure(run.scores, run.baseline.scores if run.baseline else None), SCORES_CAPTION
     choices = run.architecture.get("choices")

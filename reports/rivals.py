@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from .comparison import Verdict, compare_headlines, differing_runs
 from .numbers import entry, number
-from .pareto import Point, error_figure
+from .pareto import SIZE, Point, error_figure
 from .run import Run
 from .tables import Row, comparison_rows, conditions, device_name, latencies
 
@@ -68,8 +68,8 @@ def rival_table(run: Run) -> tuple[list[str], list[Row]]:
     return [HEADINGS[name] for name in sides], comparison_rows(*sides.values())
 
 
-def rival_figure(run: Run) -> Figure | None:
-    """AP over the time of a picture; None unless two of them have both."""
+def rival_figure(run: Run, size: tuple[float, float] = SIZE) -> Figure | None:
+    """AP over the time of a picture, ``size`` in inches; None unless two of them have both."""
     points = [point for name, side in _sides(run) if (point := _point(name, side)) is not None]
     measured = latencies(run.cost)
     if len(points) < 2 or not measured:
@@ -77,7 +77,7 @@ def rival_figure(run: Run) -> Figure | None:
     x_label = f"milliseconds a picture: median, bars to the middle half\n({conditions(measured[0])}; "
     x_label += f"{device_name(run.cost)})"
     names = {MARKS[name]: heading for name, heading in HEADINGS.items()}
-    return error_figure(points, x_label, "AP, all faces (bars: 95 % interval)", names, higher=True)
+    return error_figure(points, x_label, "AP, all faces (bars: 95 % interval)", names, higher=True, size=size)
 
 
 def time_note(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10  # pictures whose similarities are printed
 FILE = "embeddings.csv"
+LARGEST_SIDE = 4096  # pixels
 
 
 def main(run: str, picture: list[str], out: str = FILE) -> None:
@@ -60,7 +62,7 @@ def load_run(folder: Path) -> tuple[Any, float | None]:
     import torch
 
     from searchspaces import Architecture
-    from searchspaces.errors import ConfigError
+    from searchspaces.errors import ConfigError, RunFolderError
     from searchspaces.files import read_json
 
     from .batches import centre_crop, normalise
@@ -70,8 +72,16 @@ def load_run(folder: Path) -> tuple[Any, float | None]:
     if getattr(architecture.model_space(), "task", None) != "recognition":
         raise ConfigError(f"{folder} holds a network of the space {architecture.space!r}, not one for recognition.")
     network = architecture.build(weights=folder / "weights.safetensors").eval()
-    size = read_json(folder / "data.json").get("image_size", architecture.input_size[-1])
-    metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
+    data, metrics = read_json(folder / "data.json"), {}
+    if (folder / "metrics.json").is_file():
+        metrics = read_json(folder / "metrics.json")
+    size = data.get("image_size", architecture.input_size[-1]) if isinstance(data, dict) else None
+    if type(size) is not int or not architecture.input_size[-1] <= size <= LARGEST_SIDE:
+        raise RunFolderError(f"{folder / 'data.json'} is damaged: its image_size is {size!r}.")
+    threshold = metrics.get("threshold", {"value": None}) if isinstance(metrics, dict) else None
+    value = threshold.get("value") if isinstance(threshold, dict) else ""
+    if value is not None and not (isinstance(value, int | float) and abs(value) < math.inf):
+        raise RunFolderError(f"{folder / 'metrics.json'} is damaged: its threshold is {threshold!r}.")
 
     def embed(path: str) -> np.ndarray:
         pixels = torch.from_numpy(read_picture(Path(path), size))[None]
@@ -80,7 +90,7 @@ def load_run(folder: Path) -> tuple[Any, float | None]:
             vector = (network(batch) + network(batch.flip(-1)))[0].double().numpy()
         return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
-    return embed, metrics.get("threshold", {}).get("value")
+    return embed, value
 
 
 def print_similarities(names: list[str], vectors: np.ndarray, threshold: float | None) -> None:

@@ -11,6 +11,8 @@ from PIL import Image, ImageOps
 
 from searchspaces.errors import DatasetError
 
+# Pillow knows forty more, for some of which it runs other programs (EPS: Ghostscript); none of them is a camera's
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MOST_PIXELS = 50_000_000  # a larger picture is refused by its header, before it can fill the memory
 
 
@@ -27,7 +29,7 @@ def open_picture(path: str | Path, data: bytes | None = None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            picture = Image.open(path if data is None else io.BytesIO(data))
+            picture = Image.open(path if data is None else io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path} is too large a picture: {error} Scale it down or remove it.") from error
     except Exception as error:  # Pillow's readers raise many kinds for damaged files

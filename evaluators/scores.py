@@ -116,7 +116,7 @@ def read_scores(path: str | Path) -> dict[str, Scores]:
         table = pd.read_csv(io.StringIO("\n".join(lines)), sep="\t", dtype=str, keep_default_na=False)
         values = np.array([float(value) for value in table["score"]])
         frames = np.array([int(value) for value in table["frame"]], dtype=np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DatasetError(f"{file} is no score file: {error}.") from error
     if not np.isfinite(values).all() or (table[["split", "kind"]] == "").any(axis=None):
         raise DatasetError(f"{file} has a score that is not finite, or a line without split or kind.")

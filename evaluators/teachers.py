@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from searchspaces.errors import ConfigError
-from searchspaces.weights import read_weights
+from searchspaces.weights import load_pickled, read_weights
 
 from .datasets.cache import sha256_file
 
@@ -57,6 +57,11 @@ class Teacher(nn.Module):
         return sum(parameter.numel() for parameter in self.network.parameters())
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, without what follows it."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 class OnnxNetwork(nn.Module):
     """An ONNX file run by ONNX Runtime; a file that takes one picture at a time gets them one by one."""
 
@@ -69,10 +74,12 @@ class OnnxNetwork(nn.Module):
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has kinds of its own
-            raise ConfigError(f"Cannot read the teacher {path}: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"Cannot read the teacher {path}: {first_line(error)}") from error
         inputs, self.path = self.session.get_inputs(), path
         if len(inputs) != 1:
             raise ConfigError(f"The teacher {path} has {len(inputs)} inputs; it must have one, pictures.")
+        if not self.session.get_outputs() or len(inputs[0].shape) != 4:
+            raise ConfigError(f"The teacher {path} takes {inputs[0].shape}; it must take pictures and give an output.")
         self.input = inputs[0]
         self.anchor = nn.Parameter(torch.zeros(0))  # tells the device, as the parameters of a torch network do
 
@@ -174,9 +181,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_weights(path, ConfigError)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_pickled(path)
     except Exception as error:  # torch raises many kinds
-        raise ConfigError(f"Cannot read the teacher's weights {path}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"Cannot read the teacher's weights {path}: {first_line(error)}") from error
     for key in ("model", "state_dict"):  # how training code of DeiT and of timm wraps them
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

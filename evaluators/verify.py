@@ -40,10 +40,9 @@ def main(
         space_module: the module of a space of your own, imported before the architecture is read.
         data_module: the module of a data set of your own, imported before it is built.
     """
-    import yaml
-
     from searchspaces import Architecture
-    from searchspaces.errors import ConfigError, RunFolderError
+    from searchspaces.errors import ConfigError
+    from searchspaces.folder import read_config
 
     from .tasks import build_task
 
@@ -53,10 +52,7 @@ def main(
         except ImportError as error:
             raise ConfigError(f"Cannot import the module {module!r}: {error}.") from error
     folder = Path(run)
-    try:
-        options: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise RunFolderError(f"Cannot read {folder / 'config.yaml'}: {error}") from error
+    options = read_config(folder)
     architecture = Architecture.load(folder / "architecture.json")
     network = architecture.build(weights=folder / "weights.safetensors").eval()
     if data:

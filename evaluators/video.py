@@ -83,7 +83,10 @@ def read_frames(path: str | Path, wanted: Collection[int]) -> Iterator[tuple[int
 def _video_stream(container: Any, path: str | Path) -> Any:
     if not container.streams.video:
         raise BrokenVideoError(f"{path} cannot be read as a video: it has no pictures.")
-    return container.streams.video[0]
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise BrokenVideoError(f"{path} cannot be read as a video: no decoder knows its pictures.")
+    return stream
 
 
 def _upright(frame: Any, path: str | Path) -> np.ndarray:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 FREE_GIB = 2.0  # that a quick run and its checkpoints need at most
+MEMORY_GIB = 2.0  # likewise
 EXTRAS = {
     "litert": "ai_edge_litert",
     "openvino": "openvino",
@@ -99,7 +100,19 @@ def _torch() -> Iterator[Finding]:
 
     cuda = torch.cuda.is_available()
     where = torch.cuda.get_device_name(0) if cuda else f"no GPU; {os.cpu_count()} CPU cores"
-    yield Finding("torch", "good", f"{torch.__version__}, {where}")
+    features = [torch.backends.cpu.get_cpu_capability()] + [
+        name for name in ("mkldnn", "openmp") if getattr(torch.backends, name).is_available()
+    ]
+    yield Finding("torch", "good", f"{torch.__version__}, {where}; {', '.join(features)}")
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    if threads > usable:
+        remedy = f"export OMP_NUM_THREADS={usable}, or give --threads {usable}."
+        yield Finding(
+            "threads", "missing", f"{threads} threads for {usable} usable cores: they wait for each other", remedy
+        )
+    else:
+        yield Finding("threads", "good", f"{threads} of {usable} usable cores")
 
 
 def _nni() -> Iterator[Finding]:
@@ -136,6 +149,26 @@ def _data() -> Iterator[Finding]:
         yield Finding("portraits", "good", "the default data sets can be made")
 
 
+def _face_finder() -> Iterator[Finding]:
+    """What prepares licensed videos: a decoder, and a detector of faces where no positions are published."""
+    from evaluators.datasets.face_finder import INSTALL, require_detector
+    from searchspaces.errors import ConfigError
+
+    try:
+        import av
+
+        yield Finding("video decoder", "good", f"av {av.__version__}")
+    except ImportError as error:
+        yield Finding(
+            "video decoder", "missing", f"videos cannot be prepared ({error})", 'pip install "facenas[video]"'
+        )
+    try:
+        require_detector()
+        yield Finding("face detector", "good", "faces can be found in videos")
+    except ConfigError:
+        yield Finding("face detector", "missing", "videos without published positions cannot be prepared", INSTALL)
+
+
 def _runtimes() -> Iterator[Finding]:
     for name, module in EXTRAS.items():
         if importlib.util.find_spec(module) is None:
@@ -159,22 +192,56 @@ def _tools() -> Iterator[Finding]:
             yield Finding(tool, "missing", f"not found; with it {use}", remedy)
 
 
+def _memory() -> Iterator[Finding]:
+    import psutil
+
+    free = psutil.virtual_memory().available / 2**30
+    if free < MEMORY_GIB:
+        remedy = "End other programs, or give a smaller batch: --search-batch 8 --train-batch 8."
+        yield Finding("memory", "broken", f"{free:.1f} GiB available", remedy)
+    else:
+        yield Finding("memory", "good", f"{free:.0f} GiB available")
+
+
 def _disk() -> Iterator[Finding]:
     import tempfile
 
-    for what, folder in (("disk here", Path.cwd()), ("temporary disk", Path(tempfile.gettempdir()))):
-        free = shutil.disk_usage(folder).free / 2**30
-        if not os.access(folder, os.W_OK):
-            yield Finding(what, "broken", f"{folder} cannot be written", "Choose another folder, or --out elsewhere.")
+    from evaluators.datasets.cache import cache_folder
+
+    folders = {
+        "disk here": (Path.cwd(), "choose another folder with --out"),
+        "temporary disk": (Path(tempfile.gettempdir()), "choose another folder: export TMPDIR=FOLDER"),
+        "cache": (cache_folder(), "choose another folder: export FACENAS_CACHE=FOLDER"),
+    }
+    for what, (folder, elsewhere) in folders.items():
+        # the cache's folder is made when it is needed, below the first that exists
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(there).free / 2**30
+        if (reason := _unwritable(there)) is not None:
+            yield Finding(
+                what, "broken", f"{there} cannot be written: {reason}", f"{elsewhere[0].upper()}{elsewhere[1:]}."
+            )
         elif free < FREE_GIB:
-            remedy = f"Free {FREE_GIB - free:.1f} GiB, or choose another folder with --out."
-            yield Finding(what, "broken", f"{free:.1f} GiB free in {folder}", remedy)
+            remedy = f"Free {FREE_GIB - free:.1f} GiB, or {elsewhere}."
+            yield Finding(what, "broken", f"{free:.1f} GiB free in {there}", remedy)
         else:
-            yield Finding(what, "good", f"{free:.0f} GiB free in {folder}")
+            yield Finding(what, "good", f"{free:.0f} GiB free in {there}")
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Why no file can be written into a folder, found by writing one; None if one can."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _python, _packages, _torch, _nni, _data, _runtimes, _tools, _disk,
+    _python, _packages, _torch, _nni, _data, _face_finder, _runtimes, _tools, _memory, _disk,
 )  # fmt: skip
 
 

@@ -70,14 +70,18 @@ def check_config(file: Path) -> None:
     Raises:
         ConfigError: naming the file and the entry.
     """
-    import yaml
+    from searchspaces.yaml_files import read_yaml
 
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"Cannot read the experiment {str(file)!r}: {' '.join(str(error).split())}") from error
+    config = read_yaml(file)
     if not isinstance(config, dict):
         raise ConfigError(f"{file} holds no experiment: it is no YAML object.")
+    try:
+        _check_paths(config, file)
+    except (OSError, ValueError) as error:  # too long, or with a null byte
+        raise ConfigError(f"{file} names a path that cannot be one: {error}.") from error
+
+
+def _check_paths(config: dict[str, Any], file: Path) -> None:
     code = file.parent / Path(str(config.get("trialCodeDirectory", "."))).expanduser()
     if not code.is_dir() or not any(code.iterdir()):
         raise ConfigError(

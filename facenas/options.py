@@ -272,8 +272,8 @@ def resolve(options: SearchOptions) -> SearchOptions:
     changes: dict[str, Any] = {
         name: recipe[name] for name in recipe if getattr(options, name, 0) is None and recipe[name] is not None
     }
-    changes["space_options"] = {**recipe["search_space"], **options.space_options}
-    changes["train_options"] = {**recipe["train_space"], **options.train_options}
+    changes["space_options"] = {**recipe["search_space"], **(options.space_options or {})}
+    changes["train_options"] = {**recipe["train_space"], **(options.train_options or {})}
     resolved = replace(options, **changes)
     counts = ("search_epochs", "search_batch", "train_epochs", "train_batch", "candidate_epochs", "people", "threads")
     for name in (*counts, "max_candidates", "judged_paths"):

@@ -17,6 +17,7 @@ from searchspaces.files import read_json, write_json
 from .paper_experiments import EXPERIMENTS, Experiment, Roots, Row, Step
 
 TABLE, SETTINGS = "table.json", "settings.json"
+LARGEST = 1e12  # of a metric, far above any
 
 
 def main(
@@ -103,6 +104,8 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         write_json(file, dict(settings))
         return
     saved = read_json(file)
+    if not isinstance(saved, dict):
+        raise RunFolderError(f"{file} is damaged: it holds no settings. Choose another --out.")
     for name, value in settings.items():
         if saved.get(name) != value:
             raise ConfigError(
@@ -156,21 +159,32 @@ def metrics_of(row: Row, folder: Path) -> list[dict[str, Any]]:
         RunFolderError: if one is missing or damaged.
     """
     if row.configuration is None:
-        return [read_json(folder / step / "metrics.json") for step in row.steps]
-    table = read_json(folder / row.steps[0] / "configurations.json")
-    rows = {entry["configuration"]: entry for entry in table["rows"]}
-    entry = rows.get(row.configuration, table["reference"])
-    if not entry or "metrics" not in entry:
-        raise RunFolderError(f"{folder / row.steps[0]} has no metrics of {row.configuration!r}.")
-    return [entry["metrics"]]
+        return [_checked(read_json(path), path) for path in (folder / step / "metrics.json" for step in row.steps)]
+    path = folder / row.steps[0] / "configurations.json"
+    table = read_json(path)
+    try:
+        rows = {entry["configuration"]: entry for entry in table["rows"]}
+        return [_checked(rows.get(row.configuration, table["reference"])["metrics"], path)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(f"{path} has no metrics of {row.configuration!r}.") from error
+
+
+def _checked(metrics: Any, path: Path) -> dict[str, Any]:
+    """Metrics of a file, each with a number as its value."""
+    entries = list(metrics.values()) if isinstance(metrics, dict) else [None]
+    values = [entry.get("value") if isinstance(entry, dict) else None for entry in entries]
+    if not all(isinstance(value, int | float) and abs(value) < LARGEST for value in values):
+        raise RunFolderError(f"{path} is damaged: a metric in it has no number as its value.")
+    return dict(metrics)
 
 
 def cells_of(row: Row, columns: Mapping[str, str], folder: Path) -> dict[str, dict[str, float | None]]:
     """Mean and deviation of each column over a row's runs, fractions."""
-    found = [
-        {heading: metrics[key]["value"] for heading, key in columns.items()} for metrics in metrics_of(row, folder)
-    ]
-    return summary(found)
+    found = metrics_of(row, folder)
+    missing = [key for key in columns.values() if not all(key in metrics for metrics in found)]
+    if missing:
+        raise RunFolderError(f"The runs {', '.join(row.steps)} in {folder} have no metric {missing[0]!r}.")
+    return summary([{heading: metrics[key]["value"] for heading, key in columns.items()} for metrics in found])
 
 
 def show_table(name: str, experiment: Experiment, folder: Path, recipe: str) -> None:

@@ -148,7 +148,10 @@ class LatencyModel:
         means, seconds = [], []
         for name, treatment in self.treatments.items():
             x = features.variants[name]
-            mean = treatment.mean(x, features)
+            try:
+                mean = treatment.mean(x, features)
+            except (IndexError, TypeError, ValueError) as error:
+                raise CostError(f"Its table of choices is not of the space {self.space!r}: {error}.") from error
             means.append(treatment.weight * mean)
             seconds.append(treatment.weight * (treatment.variance(x) + mean**2))
         total = sum(t.weight for t in self.treatments.values())
@@ -207,7 +210,7 @@ class LatencyModel:
         value = read_json(path, CostError)
         try:
             model = cls.from_dict(value)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CostError(f"{path} is no latency profile: {type(error).__name__} {error}.") from error
         except CostError as error:
             raise CostError(f"{path}: {error}") from error

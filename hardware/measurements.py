@@ -9,6 +9,7 @@ import csv
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ OPTIONAL = (
     *("space", "version", "clock", "p25_ms", "p75_ms", "noisy"),  # as hardware.measure writes them
 )
 KERNEL_COLUMNS = ("kind", "macs", "read_bytes", "written_bytes", "weight_bytes")
+LONGEST_NUMBER = 18  # digits of operations and bytes
+LARGEST_FILE = 1 << 28  # bytes, unpacked
 SHORTEST_MS, LONGEST_MS = 1e-5, 6e5  # ten nanoseconds, ten minutes
 
 
@@ -68,7 +71,10 @@ def read_kernels(path: str | Path) -> Measurements:
 
 def is_kernel_file(path: str | Path) -> bool:
     """Whether a CSV is of kernels rather than of networks."""
-    return "kind" in next(csv.reader(_text(path).splitlines()[:1]), [])
+    try:
+        return "kind" in next(csv.reader(_text(path).splitlines()[:1]), [])
+    except csv.Error as error:
+        raise CostError(f"{path} is no CSV: {error}.") from error
 
 
 def measured_features(space: str, measurements: Measurements, path: str | Path) -> Features:
@@ -129,7 +135,7 @@ def read_architectures(path: str | Path) -> list[Any]:
             continue
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArchitectureError(f"{path}, line {number}: not JSON: {error}.") from error
         entries.append(value["architecture"] if isinstance(value, dict) and "architecture" in value else value)
     if not entries:
@@ -143,13 +149,16 @@ def _architecture(space: str, entry: Any) -> Any:
     from searchspaces.registry import find_space
 
     find_space(space)
-    if isinstance(entry, str):
-        text = entry.strip()
+    if isinstance(entry, str) and not entry.strip().startswith("{"):
+        path = Path(entry.strip())
+        if path.is_absolute() or ".." in path.parts or "\0" in entry:
+            raise ArchitectureError(f"{entry[:80]!r} is not below this folder: the list could be a stranger's.")
+        found = Architecture.load(path)
+    else:
         try:
-            entry = json.loads(text) if text.startswith("{") else None
-        except ValueError as error:
+            found = Architecture.from_dict(json.loads(entry) if isinstance(entry, str) else entry)
+        except (ValueError, RecursionError) as error:
             raise ArchitectureError(f"The architecture is not valid JSON: {error}.") from error
-    found = Architecture.load(text) if entry is None else Architecture.from_dict(entry)
     if found.space != space:
         raise ArchitectureError(f"The architecture is of space {found.space!r}, not of {space!r}.")
     return found
@@ -175,7 +184,7 @@ def _read(path: str | Path, needed: Sequence[str], parse: Any) -> Measurements:
 def _table(path: str | Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str], str]]:
     """Lines of a CSV with their number and the column of their latency."""
     reader = csv.DictReader(_text(path).splitlines())
-    columns = list(reader.fieldnames or ())
+    columns = _columns(reader, path)
     for name in needed:
         if name not in columns:
             raise CostError(f"{path} has no column {name!r}; it has {', '.join(columns) or 'none'}.")
@@ -188,20 +197,37 @@ def _table(path: str | Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[
         if name not in known:
             near = nearest_name(name, known)
             raise CostError(f"{path} has an unknown column {name!r}.{f' Did you mean {near!r}?' if near else ''}")
-    for row in reader:
+    for row in _rows(reader, path):
         if None in row or None in row.values():
             raise CostError(f"{path}, line {reader.line_num}: it has not as many fields as the first line.")
         yield reader.line_num, row, units[0]
 
 
+def _columns(reader: csv.DictReader[str], path: str | Path) -> list[str]:
+    try:
+        return list(reader.fieldnames or ())
+    except csv.Error as error:
+        raise CostError(f"{path} is no CSV: {error}.") from error
+
+
+def _rows(reader: csv.DictReader[str], path: str | Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise CostError(f"{path}, line {reader.line_num}: it is no CSV: {error}.") from error
+
+
 def _text(path: str | Path) -> str:
     path = Path(path)
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise CostError(f"{path} holds more than {LARGEST_FILE >> 20} MiB: too large for measurements.")
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise CostError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (UnicodeDecodeError, EOFError) as error:
+    except (UnicodeDecodeError, EOFError, zlib.error) as error:
         raise CostError(f"{path} is no UTF-8 text.") from error
 
 
@@ -242,7 +268,7 @@ def _kernel(row: Mapping[str, str], where: str) -> Kernel:
     numbers = []
     for name in KERNEL_COLUMNS[1:]:
         text = row[name].strip()
-        if not text.isdecimal():
+        if not text.isdecimal() or len(text) > LONGEST_NUMBER:
             raise CostError(f"{where}: {name} is {text!r}, but must be a whole number.")
         numbers.append(int(text))
     return Kernel(kind, *numbers)

@@ -6,6 +6,7 @@ gigabytes is read as quickly as its graph, and weights in other files are looked
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from math import prod
@@ -47,6 +48,9 @@ def load(path: str | Path) -> Any:
         model = onnx.load(str(path), load_external_data=False)
     if not model.graph.node:
         raise CostError(f"{path} is not an ONNX file, or holds an empty graph{_EXPORT_AGAIN}")
+    for node in (node for graph in all_graphs(model.graph) for node in graph.node):
+        if not all(isinstance(text, str) for text in (node.op_type, node.domain, node.name, *node.input, *node.output)):
+            raise CostError(f"{path} holds a name that is no text{_EXPORT_AGAIN}")  # protobuf gives it as bytes
     for tensor in [*_tensors(model.graph), *(t for f in model.functions for node in f.node for t in _of_node(node))]:
         _check_tensor(tensor, path)
     _check_functions(model, path)
@@ -203,14 +207,16 @@ def _check_external(tensor: Any, wanted: int, path: Path) -> None:
     """Weights in another file: it lies in the folder of the ONNX file, and is long enough."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
-    folder = path.parent.resolve()
-    if not location or not (folder / location).resolve().is_relative_to(folder):
+    if not isinstance(location, str):  # protobuf gives bytes that are no UTF-8 as they are
+        raise CostError(f"{path} names a file of weights that is no text{_EXPORT_AGAIN}")
+    folder = Path(os.path.realpath(path.parent))
+    if not location or "\0" in location or not Path(os.path.realpath(folder / location)).is_relative_to(folder):
         raise CostError(
             f"{path} takes the weight {tensor.name!r} from {location!r}, which is not in its folder. "
             "Only weights beside the file are read."
         )
     file = folder / location
-    if not file.is_file():
+    if not os.path.isfile(file):  # of a circle of links too
         raise CostError(
             f"{path} is not a readable ONNX file: its weights {location!r} are missing. Put them beside it."
         )

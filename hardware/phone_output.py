@@ -13,7 +13,7 @@ from .runtimes.memory import last_line
 NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)"
 LITERT_AVERAGE = re.compile(rf"Inference timings in us:.*Inference \(avg\): {NUMBER}")
 LITERT_PEAK = re.compile(rf"Overall peak memory footprint \(MB\) via periodic monitoring: {NUMBER}")
-LITERT_PLACED = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(TfLiteXNNPackDelegate\)")
+LITERT_PLACED = re.compile(r"Replacing (\d{1,9}) out of (\d{1,9}) node\(s\) with delegate \(TfLiteXNNPackDelegate\)")
 THROTTLED = 1  # Android's thermal status from which on the system slows itself down
 WARMER = 3.0  # degrees of the battery that are told
 
@@ -87,12 +87,12 @@ def phone_state(battery: str, thermal: str, zones: str, frequencies: str) -> Pho
         zones: a temperature of /sys/class/thermal a line, in thousandths of a degree (or in degrees).
         frequencies: a line for each core: what it may do now, and what it can do, in kHz.
     """
-    tenths = re.search(r"^\s*temperature: (-?\d+)\s*$", battery, re.MULTILINE)
-    status = re.search(r"Thermal Status: (\d+)", thermal)
-    told = [int(line) for line in zones.split() if re.fullmatch(r"-?\d+", line)]
+    tenths = re.search(r"^\s*temperature: (-?\d{1,6})\s*$", battery, re.MULTILINE)
+    status = re.search(r"Thermal Status: (\d{1,6})", thermal)
+    told = [int(line) for line in zones.split() if re.fullmatch(r"-?\d{1,9}", line)]
     degrees = [value / 1000 if abs(value) > 1000 else float(value) for value in told]
     believable = [value for value in degrees if 0 < value < 150]  # unused sensors tell anything
-    pairs = re.findall(r"^(\d+) (\d+)\s*$", frequencies, re.MULTILINE)
+    pairs = re.findall(r"^(\d{1,9}) (\d{1,9})\s*$", frequencies, re.MULTILINE)
     return PhoneState(
         int(tenths.group(1)) / 10 if tenths else None,
         int(status.group(1)) if status else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from searchspaces.errors import CostError, nearest_name
 from searchspaces.files import read_json, write_json
 
 FORMAT = 1
+LARGEST = 1e12  # of a figure, far above any
 STATISTIC = "median_ms"
 PROTOCOL = ("runtime", "version", "threads", "dtype", "clock", "statistic", "repetitions")
 LATENCY_KEYS = ("device", "unit", "latency_ms", *PROTOCOL)  # of a file for --latencies
@@ -167,5 +167,5 @@ def check_figure(value: Any, what: str, *, positive: bool) -> None:
         CostError: naming it.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (positive and value == 0):
+    if not number or not abs(value) < LARGEST or value < 0 or (positive and value == 0):
         raise CostError(f"{what} is {value!r}, but must be a number{' above 0' if positive else ' from 0'}.")

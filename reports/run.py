@@ -13,11 +13,11 @@ from typing import Any
 
 import networkx as nx
 import pandas as pd
-import yaml
 
 from searchspaces.errors import FacenasError, RunFolderError
 from searchspaces.files import read_json
 from searchspaces.folder import check_finished
+from searchspaces.yaml_files import read_yaml
 
 from .numbers import plain
 from .path_weights import add_path_weights
@@ -178,7 +178,7 @@ class Run:
     @property
     def trained_once(self) -> bool:
         """Whether the training that is sampled is the only one, so that there is no search to compare."""
-        return (self.config.get("space"), self.config.get("strategy")) in TRAINED_ONCE
+        return (str(self.config.get("space")), str(self.config.get("strategy"))) in TRAINED_ONCE
 
     @cached_property
     def reference(self) -> Run | None:
@@ -268,7 +268,7 @@ class Run:
             return None
         try:
             return load(path)
-        except (OSError, ValueError, RecursionError, yaml.YAMLError, FacenasError) as error:
+        except (OSError, ValueError, RecursionError, FacenasError) as error:
             reason = " ".join(str(error).split())[:300]
             self.note(file, "damaged", f"cannot be read ({reason}); the report lacks {self._purpose(file)}.")
             return None
@@ -287,7 +287,11 @@ class Run:
         table = self._read(file, pd.read_csv)
         if table is None:
             return pd.DataFrame()
-        numbers = table.apply(pd.to_numeric, errors="coerce").dropna(axis="columns", how="all")
+        try:
+            numbers = table.apply(pd.to_numeric, errors="coerce").dropna(axis="columns", how="all")
+        except OverflowError:  # a number of hundreds of digits
+            self.note(file, "damaged", f"holds a number that is too large; the report lacks {self._purpose(file)}.")
+            return pd.DataFrame()
         lost = int((numbers.isna() & table[numbers.columns].notna()).to_numpy().sum())
         if lost:
             self.note(file, "damaged", f"has {lost} of {table.size} entries that are not numbers; they are left out.")
@@ -313,7 +317,7 @@ class Run:
 
 
 def _load_yaml(path: Path) -> dict[str, Any]:
-    value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    value = read_yaml(path)
     if not isinstance(value, dict):
         raise ValueError("not a mapping of options")
     return value

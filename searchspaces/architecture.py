@@ -114,10 +114,13 @@ class Architecture:
                 the message names the file and the entry.
         """
         path = Path(path)
-        if path.is_dir():
-            path = path / "architecture.json"
-        if path.is_file() and path.stat().st_size > LARGEST_FILE:
-            raise ArchitectureError(f"{path} has {path.stat().st_size} bytes: too large for an architecture.")
+        try:
+            path = path / "architecture.json" if path.is_dir() else path
+            size = path.stat().st_size if path.is_file() else 0
+        except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
+            raise ArchitectureError(f"Cannot read {path}: {error}.") from error
+        if size > LARGEST_FILE:
+            raise ArchitectureError(f"{path} has {size} bytes: too large for an architecture.")
         value = read_json(path, ArchitectureError)
         try:
             return cls.from_dict(value)
@@ -140,6 +143,10 @@ class Architecture:
                 raise ArchitectureError(f"Entry {key!r} is missing or is not a {kind.__name__}.")
         if not isinstance(value.get("found_by", {}), dict):
             raise ArchitectureError("Entry 'found_by' is not a dict.")
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            raise ArchitectureError("An entry is infinite or no number, which JSON has not.") from error
         if ":" in value["space"]:
             _refuse_unknown_code(value["space"])
         return cls(value["space"], value["options"], value["choices"], value.get("found_by", {}))

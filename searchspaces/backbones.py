@@ -10,12 +10,11 @@ import textwrap
 from collections import OrderedDict
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torchvision import models
 
 from .errors import ArchitectureError, ConfigError
-from .weights import read_weights
+from .weights import load_pickled, read_weights
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MOBILENETS = {"mobilenet_0.25": 0.25, "mobilenet_1.0": 1.0}
@@ -130,7 +129,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_weights(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_pickled(path)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ArchitectureError(
             f"Cannot read the backbone's weights {path}: {' '.join(str(error).split())[:200]}"

@@ -33,8 +33,9 @@ def run_command(function: Callable[..., Any], argv: Sequence[str] | None = None,
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         parser, options_class = _build_parser(function, prog)
-        namespace = parser.parse_args(sys.argv[1:] if argv is None else list(argv))
-        values = parser.instantiate(namespace).as_dict()
+        given = sys.argv[1:] if argv is None else list(argv)
+        _check_configs(given)
+        values = parser.instantiate(parser.parse_args(given)).as_dict()
         values.pop("config", None)
         result = function(options_class(**values)) if options_class else function(**values)
     except FacenasError as error:
@@ -56,9 +57,21 @@ def parse_command(function: Callable[..., Any], argv: Sequence[str]) -> dict[str
         ConfigError: as the command itself would.
     """
     parser = _parser_of(function)
+    _check_configs(argv)
     values = parser.instantiate(parser.parse_args(list(argv))).as_dict()
     values.pop("config", None)
     return dict(values)
+
+
+def _check_configs(argv: Sequence[str]) -> None:
+    """Refuse a damaged or hostile file behind ``--config``, which jsonargparse would answer with a traceback."""
+    for place, argument in enumerate(argv):
+        option, equals, value = argument.partition("=")
+        file = value if equals else next(iter(argv[place + 1 :]), "")
+        if option == "--config" and os.path.isfile(file):
+            from .yaml_files import read_yaml
+
+            read_yaml(file)
 
 
 def options_of(function: Callable[..., Any]) -> list[Any]:

@@ -9,11 +9,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST_MESSAGE = 2000  # characters
+
 
 class FacenasError(Exception):
-    """Base of all errors that a user can mend. ``exit_code`` is what a command exits with."""
+    """Base of all errors that a user can mend. ``exit_code`` is what a command exits with.
+
+    Messages quote files, which may be a stranger's: what is too long to be read is cut, and control characters, which
+    a terminal would obey, are written out.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        text = _shortened(super().__str__())
+        return _shortened("".join(mark if mark.isprintable() or mark in "\n\t" else repr(mark)[1:-1] for mark in text))
 
 
 class UnknownNameError(FacenasError):
@@ -59,6 +69,11 @@ class ResourceError(FacenasError):
 
 class CostError(FacenasError):
     """A network that cannot be counted, exported or measured."""
+
+
+def _shortened(text: str) -> str:
+    half = LONGEST_MESSAGE // 2
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:

@@ -14,6 +14,7 @@ import yaml
 
 from searchspaces.errors import RunFolderError
 from searchspaces.files import UNFINISHED, sweep, write_text
+from searchspaces.yaml_files import read_yaml
 
 CONFIG, LOCK = "config.yaml", ".lock"
 
@@ -97,11 +98,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         RunFolderError: if config.yaml is missing or damaged.
     """
-    try:
-        value = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RunFolderError(f"Cannot read {path / CONFIG}: {reason}") from error
+    value = read_yaml(path / CONFIG, RunFolderError)
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise RunFolderError(f"{path / CONFIG} holds no options.")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,6 +46,17 @@ def read_weights(path: str | Path, error: type[FacenasError] = ArchitectureError
     if expected is not None and expected != checksum(state):
         raise error(f"The weights {path} are damaged: their checksum differs from the one that was written with them.")
     return state
+
+
+def load_pickled(path: str | Path) -> object:
+    """What a file of ``torch.save`` holds, plain values and tensors alone.
+
+    Raises:
+        Exception: of many kinds, if it is damaged or holds code; a tar archive, which torch would unpack, is refused.
+    """
+    if tarfile.is_tarfile(path):
+        raise ValueError("it is a tar archive, of a version of torch before 0.4")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def checksum(state: Mapping[str, Tensor]) -> str:

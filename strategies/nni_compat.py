@@ -260,7 +260,7 @@ class JsonState(Serializer):
         file = Path(f"{path}{self.suffix}")
         try:
             return decode(read_json(file))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
             raise RunFolderError(f"The experiment's state {file} is damaged: {error}") from error
 
 

@@ -156,7 +156,16 @@ class CandidateLog:
         if not file.exists():
             return {}
         try:
-            self.entries = [json.loads(line) for line in file.read_text().splitlines()]
-            return {candidate_key(entry["choices"]): entry["metrics"] for entry in self.entries}
-        except (ValueError, KeyError, TypeError, OSError) as error:
+            entries = [json.loads(line) for line in file.read_text().splitlines()]
+            if not all(map(_is_candidate, entries)):
+                raise ValueError("a line is not of a candidate")
+            self.entries = entries
+            return {candidate_key(entry["choices"]): entry["metrics"] for entry in entries}
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
             raise RunFolderError(f"{file} is damaged ({error}). Start again with --overwrite.") from error
+
+
+def _is_candidate(entry: Mapping[str, Any]) -> bool:
+    """Whether a line holds what `CandidateLog.add` writes."""
+    numbers = (entry["candidate"], entry["seconds"], entry["metrics"]["macs_spent"], *entry["metrics"].values())
+    return all(isinstance(number, int | float) for number in numbers)

@@ -35,7 +35,7 @@ class ArraySource:
         if self._array is None:
             try:
                 self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # NumPy's reader of headers raises many kinds for a damaged file
                 raise DatasetError(
                     f"Cannot read the pictures in {self.path}: {error}. Build the data set again."
                 ) from error

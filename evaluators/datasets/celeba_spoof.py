@@ -28,7 +28,7 @@ from PIL import Image, ImageOps
 
 from searchspaces.errors import ConfigError, DatasetError
 
-from ..pictures import MOST_PIXELS, to_rgb
+from ..pictures import FORMATS, MOST_PIXELS, to_rgb
 from . import register_dataset
 from .celeba_spoof_index import (
     FAULTS,
@@ -102,7 +102,7 @@ def read_face(path: str, box: Sequence[float], face: int = FACE, margin: int = M
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            with Image.open(path) as picture:
+            with Image.open(path, formats=FORMATS) as picture:
                 if picture.width * picture.height > MOST_PIXELS:
                     raise ValueError(f"it has {picture.width} x {picture.height} pixels")
                 x0, y0, x1, y1 = clamp_box(box)

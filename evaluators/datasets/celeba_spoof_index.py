@@ -13,7 +13,6 @@ import math
 import os
 import re
 import sys
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -243,10 +242,30 @@ def _read_index(file: Path) -> Index | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             index = Index(**arrays)
-        whole = len({len(array) for array in vars(index).values()}) == 1 and index.boxes.shape[1:] == (4,)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+        return index if _is_whole(index) else None
+    except Exception:  # zipfile, zlib and NumPy's reader of headers raise many kinds for a damaged file
         return None
-    return index if whole else None
+
+
+def _is_whole(index: Index) -> bool:
+    """Whether the arrays are of the types and the ranges that `read_boxes` gives them."""
+    shapes = {name: array.shape for name, array in vars(index).items()}
+    types = {name: array.dtype.kind for name, array in vars(index).items()}
+    rows = len(index.paths)
+    return (
+        shapes == {**dict.fromkeys(shapes, (rows,)), "boxes": (rows, 4)}
+        and types == {"paths": "S", "people": "S", "kinds": "u", "test": "b", "boxes": "f", "faults": "u"}
+        and all(array.tobytes().isascii() for array in (index.paths, index.people))
+        and bool(np.char.startswith(index.paths, b"Data/").all() and (np.char.find(index.paths, b"..") < 0).all())
+        and bool((index.kinds < len(KINDS)).all() and (index.faults < len(FAULTS)).all())
+        and bool(np.isfinite(index.boxes).all() and _area(index.boxes[index.faults == NO_FAULT]).all())
+    )
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    """Whether each box has area inside of the frame."""
+    start, end = np.maximum(boxes[:, :2], 0), np.minimum(boxes[:, :2] + boxes[:, 2:], FRAME)
+    return (end > start).all(axis=1)
 
 
 def _refuse_damage(index: Index, root: Path) -> None:

@@ -19,7 +19,7 @@ from searchspaces.errors import ConfigError, DatasetError
 
 from ..pictures import upright_size
 from . import register_dataset
-from .picture_files import PictureFiles, require_file, require_root
+from .picture_files import PictureFiles, annotation_lines, below, require_file, require_root
 
 if TYPE_CHECKING:
     from .detection import DetectionData
@@ -37,7 +37,7 @@ def read_fold(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     Raises:
         DatasetError: naming the line that is not as expected.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = annotation_lines(path)
     at = 0
     while at < len(lines):
         if not lines[at].strip():
@@ -46,7 +46,7 @@ def read_fold(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         try:
             count = int(lines[at + 1])
             rows = [[float(value) for value in line.split()[:5]] for line in lines[at + 2 : at + 2 + count]]
-            if count < 0 or len(rows) != count or any(len(row) != 5 for row in rows):
+            if count < 0 or len(rows) != count or any(len(row) != 5 or not np.isfinite(row).all() for row in rows):
                 raise ValueError
         except (ValueError, IndexError) as error:
             raise DatasetError(
@@ -80,12 +80,13 @@ def fddb(
     pictures = []
     for fold in range(1, FOLDS + 1):
         path = require_file(folder / "FDDB-folds" / f"FDDB-fold-{fold:02d}-ellipseList.txt", NAME, EXPECTED)
-        pictures += [(fold, name, ellipses) for name, ellipses in read_fold(path)]
+        for name, ellipses in read_fold(path):
+            picture = below(folder / "originalPics", f"{name}.jpg", path)
+            pictures.append((fold, name, require_file(picture, NAME, EXPECTED), ellipses))
     paths, sizes, boxes, ellipses_kept, groups, names = [], [], [], [], [], []
     skipped = {"boxes": 0, "damaged_pictures": 0}
     items = track(pictures, "reading FDDB") if progress else iter(pictures)
-    for fold, name, ellipses in items:
-        path = require_file(folder / "originalPics" / f"{name}.jpg", NAME, EXPECTED)
+    for fold, name, path, ellipses in items:
         try:
             size = upright_size(path)
         except DatasetError:

@@ -22,13 +22,14 @@ from ..alignment import SIDE, align
 from ..pictures import read_rgb
 from . import register_dataset
 from .folder import SUFFIXES, check_picture, read_picture
-from .picture_files import require_root
+from .picture_files import below, require_root
 
 if TYPE_CHECKING:
     from .recognition import IdentitySplit, RecognitionData
 
 SPLIT_TURN = ("train", "val", "train", "test", "train")
 LANDMARKS, PAIRS = "landmarks.csv", "pairs.txt"
+FARTHEST = 1e5  # pixels
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 KEEP_IN_MEMORY = 4096  # pictures: a set this small is decoded once
 EXPECTED = "It needs PERSON/*.jpg, or {train,val,test}/PERSON/*.jpg, below its root."
@@ -85,9 +86,11 @@ def read_landmarks(file: Path) -> dict[Path, np.ndarray]:
             for number, row in enumerate(table, start=2):
                 try:
                     values = np.array([float(row[name]) for name in columns]).reshape(5, 2)
+                    if not (np.abs(values) < FARTHEST).all():
+                        raise ValueError("a point is not in a picture")
                 except (TypeError, ValueError) as error:
                     raise DatasetError(f"{file}, line {number}: {error}.") from error
-                found[file.parent / row["file"]] = values
+                found[below(file.parent, row["file"] or "", f"{file}, line {number}")] = values
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"Cannot read {file}: {error}.") from error
     return found

@@ -194,7 +194,8 @@ def relative_key(path: Path | str) -> str:
     >>> relative_key("train/Real/Client001_1.MOV")
     'train/real/client001_1'
     """
-    return Path(str(path).replace("\\", "/")).with_suffix("").as_posix().lower()
+    plain_path = Path(str(path).replace("\\", "/"))
+    return (plain_path.with_suffix("") if plain_path.name else plain_path).as_posix().lower()
 
 
 def find_positions(folder: Path | None) -> dict[str, Path]:

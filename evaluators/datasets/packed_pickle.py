@@ -151,7 +151,10 @@ def _as_bytes(item: Any, path: Path) -> bytes:
     if isinstance(item, bytes | bytearray):
         return bytes(item)
     if isinstance(item, str):
-        return item.encode("latin-1")
+        try:
+            return item.encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise DatasetError(f"{path} holds a text where the bytes of a picture are expected.") from error
     if isinstance(item, Token) and isinstance(item.state, tuple) and len(item.state) == 5:
         return _as_bytes(item.state[4], path)
     called = {("_codecs", "encode"), *BUFFERS}  # their first argument is the data

@@ -19,7 +19,7 @@ from searchspaces.errors import ConfigError, DatasetError
 from ..alignment import SIDE
 from . import register_dataset
 from .identities import LANDMARKS, PAIRS, FaceFiles, pictures_in, read_landmarks
-from .picture_files import require_file, require_root
+from .picture_files import below, require_file, require_root
 
 if TYPE_CHECKING:
     from .recognition import Pairs, RecognitionData
@@ -48,7 +48,7 @@ def parse_pairs(file: Path) -> list[Row]:
         if not line or line.startswith("#"):
             continue
         parts = re.split(r"[,\t]\s*|\s+", line)
-        if not rows and not each and len(parts) <= 2 and all(part.isdigit() for part in parts):
+        if not rows and not each and len(parts) <= 2 and all(map(_is_number, parts)):
             folds, each = (int(parts[0]), int(parts[1])) if len(parts) == 2 else (1, int(parts[0]))
             continue
         fold = len(rows) // (2 * each) if each and folds > 1 else 0
@@ -60,15 +60,19 @@ def parse_pairs(file: Path) -> list[Row]:
     return rows
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
 def _parse(parts: list[str], fold: int, where: str) -> Row:
     def numbered(name: str, number: str) -> str:
         return f"{name}/{name}_{int(number):04d}.jpg"
 
-    if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
+    if len(parts) == 3 and _is_number(parts[1]) and _is_number(parts[2]):
         return numbered(parts[0], parts[1]), numbered(parts[0], parts[2]), True, fold
-    if len(parts) == 4 and parts[1].isdigit() and parts[3].isdigit() and parts[2] not in ("0", "1"):
+    if len(parts) == 4 and _is_number(parts[1]) and _is_number(parts[3]) and parts[2] not in ("0", "1"):
         return numbered(parts[0], parts[1]), numbered(parts[2], parts[3]), False, fold
-    if len(parts) in (3, 4) and parts[2] in ("0", "1") and (len(parts) == 3 or parts[3].isdigit()):
+    if len(parts) in (3, 4) and parts[2] in ("0", "1") and (len(parts) == 3 or _is_number(parts[3])):
         return parts[0], parts[1], parts[2] == "1", int(parts[3]) if len(parts) == 4 else fold
     raise DatasetError(f"{where}: {' '.join(parts)!r} is no pair. Write FILE OTHER_FILE 1|0 [FOLD], or LFW's form.")
 
@@ -89,12 +93,17 @@ def read_pairs(file: Path, base: Path, places: Mapping[Path, int] | None = None)
     if places is None:
         places = {path: place for place, path in enumerate(pictures_in(base))}
     missing = sorted({name for one, other, _, _ in rows for name in (one, other) if base / name not in places})
-    if missing:
-        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise DatasetError(f"{file} names {len(missing)} pictures that are not there: {shown}.")
+    _refuse(missing, file)
     first = np.array([places[base / one] for one, _, _, _ in rows])
     second = np.array([places[base / other] for _, other, _, _ in rows])
     return Pairs(first, second, np.array([row[2] for row in rows]), np.array([row[3] for row in rows]))
+
+
+def _refuse(missing: list[str], file: Path) -> None:
+    """Refuse a list of pictures of which some are missing."""
+    if missing:
+        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise DatasetError(f"{file} names {len(missing)} pictures that are not there: {shown}.")
 
 
 class MiddleOfFile(FaceFiles):
@@ -121,11 +130,8 @@ def _judged(name: str, root: Any, people: Any, source_class: type[FaceFiles], **
         raise ConfigError(f"people={people!r}: the data set {name!r} has no such option.")
     base = require_root(name, root, EXPECTED[name])
     rows = parse_pairs(require_file(base / PAIRS, name, EXPECTED[name]))
-    wanted = sorted({base / side for row in rows for side in row[:2]})
-    missing = [str(path.relative_to(base)) for path in wanted if not path.is_file()]
-    if missing:
-        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise DatasetError(f"{base / PAIRS} names {len(missing)} pictures that are not there: {shown}.")
+    wanted = sorted({below(base, side, base / PAIRS) for row in rows for side in row[:2]})
+    _refuse([str(path.relative_to(base)) for path in wanted if not path.is_file()], base / PAIRS)
     pairs = read_pairs(base / PAIRS, base, {path: place for place, path in enumerate(wanted)})
     points = read_landmarks(base / LANDMARKS) if (base / LANDMARKS).is_file() else {}
     owners = [path.parent.name for path in wanted] if name == "lfw" else _owners(len(wanted), pairs)

@@ -12,6 +12,8 @@ from searchspaces.errors import DatasetError
 
 from ..pictures import read_rgb
 
+LONGEST_NAME, LONGEST = 255, 4000  # bytes of a file's name and of a path, which no file system exceeds
+
 
 class PictureFiles:
     """A reader over files. One that cannot be decoded is reported once and comes back grey, so that hours of training
@@ -43,6 +45,31 @@ class PictureFiles:
             height, width = self.sizes[row].tolist()
             picture = np.full((3, height, width), 127, dtype=np.uint8)
         return picture
+
+
+def below(folder: Path, name: str, where: str | Path) -> Path:
+    """The file that a list names below a folder. The list may be a stranger's: it must not name others.
+
+    Raises:
+        DatasetError: with ``where`` the name stands.
+    """
+    path = Path(name)
+    too_long = any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in path.parts) or len(name) > LONGEST
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name or too_long:
+        raise DatasetError(f"{where}: {name[:80]!r} is no file below {folder}.")
+    return folder / path
+
+
+def annotation_lines(path: Path) -> list[str]:
+    """The lines of a file of annotations.
+
+    Raises:
+        DatasetError: if it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def require_root(name: str, root: str | Path | None, expected: str) -> Path:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 INFO, INDEX, PACKS, LISTS = "prepared.json", "index.csv", "packs", "lists"
+TABLES = ("options", "frames", "left_out")  # of prepared.json
 COLUMNS = ("clip", "person", "kind", "part", "frame", "pack", "offset", "length", "crc32")
 SIDE = 256  # pixels: HaTFAS resizes to this before it judges 224
 CONTEXT = 8 / 7  # a stored picture's side in face boxes
@@ -97,7 +98,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
         if size != len(line) + sum(row[3] for row in header["pictures"]):
             return None
         return {**header, "start": len(line)}
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
 
 
@@ -204,6 +205,9 @@ def read_info(folder: Path) -> dict[str, Any]:
     info = read_json(folder / INFO, DatasetError)
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise DatasetError(f"{folder / INFO} is of another version. Prepare the data set again into a new folder.")
+    wrong = [key for key in TABLES if not isinstance(info.get(key, {}), dict)]
+    if wrong or (info.get("complete") and not info.keys() >= set(TABLES)):
+        raise DatasetError(f"{folder / INFO} is damaged: {', '.join(wrong or TABLES)}. Prepare the data set again.")
     return info
 
 
@@ -243,8 +247,13 @@ def _read_index(folder: Path, info: dict[str, Any]) -> pd.DataFrame:
         raise DatasetError(f"Cannot read {folder / INDEX}: {error.strerror or error}. {again}") from error
     if hashlib.sha256(data).hexdigest() != info.get("index_sha256"):
         raise DatasetError(f"{folder / INDEX} is damaged, its checksum differs. {again}")
-    texts = dict.fromkeys(("clip", "person", "kind", "part", "pack"), str)
-    table = pd.read_csv(io.BytesIO(data), dtype=texts, keep_default_na=False)
+    types: dict[str, Any] = dict.fromkeys(COLUMNS, np.int64)
+    types |= dict.fromkeys(("clip", "person", "kind", "part", "pack"), str)
+    try:
+        with np.errstate(invalid="ignore"):  # pandas compares what it has cast
+            table = pd.read_csv(io.BytesIO(data), dtype=types, keep_default_na=False, index_col=False)
+    except (ValueError, OverflowError) as error:
+        raise DatasetError(f"{folder / INDEX} is damaged: {error}. {again}") from error
     if tuple(table.columns) != COLUMNS or any(leads_out(pack) for pack in table["pack"].unique()):
         raise DatasetError(f"{folder / INDEX} is not an index of prepared data. {again}")
     return table

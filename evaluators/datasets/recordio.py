@@ -166,7 +166,9 @@ def open_records(path: Path, size: int) -> tuple[RecordFile, np.ndarray]:
     with path.open("rb") as file:
         numbers = sorted(offsets)
         first = unpack(read_record(file, offsets[numbers[0]], path), path)
-        if len(first[0]) == 2 and not first[1]:  # InsightFace: record 0 tells where the records of people begin
+        if (
+            len(first[0]) == 2 and np.isfinite(first[0]).all() and not first[1]
+        ):  # InsightFace: record 0 tells where the records of people begin
             numbers = [number for number in numbers if 1 <= number < int(first[0][0])]
         for number in numbers:
             label, has_picture = _label_at(file, offsets[number], end, path)

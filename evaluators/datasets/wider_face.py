@@ -21,7 +21,8 @@ from searchspaces.errors import ConfigError, DatasetError
 
 from ..pictures import upright_size
 from . import register_dataset
-from .picture_files import PictureFiles, require_file, require_root
+from .mat_file import read_mat
+from .picture_files import PictureFiles, annotation_lines, below, require_file, require_root
 
 if TYPE_CHECKING:
     from .detection import BoxSplit, DetectionData
@@ -57,7 +58,7 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
     Raises:
         DatasetError: naming the line that is not as expected.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = annotation_lines(path)
     at = 0
     while at < len(lines):
         if not lines[at].strip():
@@ -66,14 +67,18 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
         name = lines[at].strip()
         try:
             count = int(lines[at + 1])
-            rows = [[int(float(value)) for value in line.split()] for line in lines[at + 2 : at + 2 + max(count, 1)]]
+            rows = [
+                [int(float(value)) for value in line.split()[:FIELDS]]
+                for line in lines[at + 2 : at + 2 + max(count, 1)]
+            ]
             if count < 0 or len(rows) != max(count, 1) or any(len(row) < FIELDS for row in rows):
                 raise ValueError
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise DatasetError(
                 f"{path}, line {at + 1}: after the name of a picture, the number of its faces and a line of {FIELDS} "
                 "numbers for each are expected."
             ) from error
+        below(path.parent, name, f"{path}, line {at + 1}")
         faces = np.array(rows, dtype=np.float64)[:count]
         boxes = faces[:, :4].copy()
         boxes[:, 2:] += boxes[:, :2]
@@ -87,16 +92,14 @@ def read_subset(path: Path) -> dict[str, np.ndarray]:
     Raises:
         DatasetError: if the file is not as the evaluation tools have it.
     """
-    from scipy.io import loadmat
-
     try:
-        content = loadmat(path)
+        content = read_mat(path)
         found = {}
         for files, lists in zip(content["file_list"].ravel(), content["gt_list"].ravel(), strict=True):
             for file, kept in zip(files.ravel(), lists.ravel(), strict=True):
                 found[str(np.asarray(file).ravel()[0])] = np.asarray(kept, dtype=np.int64).ravel() - 1
         return found
-    except Exception as error:  # scipy raises many kinds for a damaged file
+    except Exception as error:  # NumPy, zlib and struct raise many kinds for a damaged file
         raise DatasetError(
             f"{path} cannot be read as a ground truth of WIDER FACE's evaluation tools: {' '.join(str(error).split())}"
         ) from error

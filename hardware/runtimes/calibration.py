@@ -17,6 +17,8 @@ from .base import Array
 
 COUNT = 16  # inputs to calibrate on
 HELD_OUT = 3  # pictures kept from calibration, to compare on
+MOST_PIXELS = 50_000_000  # a larger picture is refused by its header
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -51,9 +53,11 @@ def picture_inputs(folder: str | Path, input_size: Sequence[int], count: int = C
     arrays = []
     for file in chosen:
         try:
-            with Image.open(file) as picture:
+            with Image.open(file, formats=FORMATS) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than {MOST_PIXELS}")
                 resized = picture.convert("RGB").resize((input_size[2], input_size[1]))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow's readers raise many kinds for damaged files
             raise CostError(f"Cannot read the picture {file}: {error}.") from error
         values = np.asarray(resized, np.float32).transpose(2, 0, 1)
         arrays.append(((values / 255 - 0.5) / 0.5)[None])

@@ -219,7 +219,7 @@ def test_a_turned_picture_is_turned_upright_before_its_box_is_scaled(tmp_path: P
 def test_pictures_are_opened_when_they_are_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     real = Image.open
-    monkeypatch.setattr(Image, "open", lambda path, *args: opened.append(str(path)) or real(path, *args))
+    monkeypatch.setattr(Image, "open", lambda path, **more: opened.append(str(path)) or real(path, **more))
     split = build(root).splits["train"]
     assert opened == []
     copy = pickle.loads(pickle.dumps(split))

@@ -142,6 +142,26 @@ def export(
     print(f"{len(done.files)} files in {out}")
 
 
+def gallery(runs: list[Path], out: Path = Path("gallery")) -> None:
+    """Write runs as Markdown with pictures, and their architectures and options beside it, for a repository.
+
+    Args:
+        runs: run folders, or an experiment of NNI.
+        out: folder for the files; its README.md is the page.
+
+    Raises:
+        ConfigError: if two runs have the same name.
+        RunFolderError: if a folder is not there, or is not of a finished run.
+    """
+    runs = [run for given in runs for run in trials_of(given)]
+    for run in runs:
+        check_finished(run)
+    from .gallery import write_gallery  # heavy: after what can be wrong
+
+    files = write_gallery(runs, out)
+    print(f"{files[0]}, and {len(files) - 1} files beside it")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """``papers`` as the first argument asks for a paper's table; a run folder of that name is ``./papers``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -149,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_command(papers, arguments[1:], prog="python -m reports papers")
     if arguments[:1] == ["export"]:
         return run_command(export, arguments[1:], prog="python -m reports export")
+    if arguments[:1] == ["gallery"]:
+        return run_command(gallery, arguments[1:], prog="python -m reports gallery")
     return run_command(report, arguments, prog="python -m reports")
 
 

@@ -197,13 +197,14 @@ def _exact(value: Value) -> str:
 
 def as_markdown(table: Table) -> str:
     """As a person reads it."""
-    heads = [_markdown(column.heading) for column in table.columns]
+    heads = [markdown(column.heading) for column in table.columns]
     rule = ["---:" if column.is_number else "---" for column in table.columns]
-    lines = [heads, rule, *([_markdown(cell) for cell in line] for line in _shown(table))]
-    return f"**{_markdown(table.title)}**\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = [heads, rule, *([markdown(cell) for cell in line] for line in _shown(table))]
+    return f"**{markdown(table.title)}**\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
+    """Text in one line with every sign that Markdown reads as a command escaped."""
     for sign in "\\|*_`<[":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split("\n"))

@@ -21,7 +21,9 @@ HEADINGS = (
 COLUMNS = (
     *("architecture", "space", "device", "runtime", "version", "threads", "dtype", "clock", "repetitions"),
     *("latency_ms", "p25_ms", "p75_ms", "noisy"),
+    *("slow_operators", "operators", "slow_mac_share", "slow_names"),  # nothing where the runtime does not tell
 )
+FIRST_COLUMNS = COLUMNS[:-4]  # of files from before slow operators were noted; they are appended to as they are
 NONE = "-"
 
 
@@ -98,10 +100,21 @@ def csv_rows(rows: Sequence[Row], architecture: Mapping[str, Any], device: str) 
             "p25_ms": f"{row.latency['p25_ms']:.6g}",
             "p75_ms": f"{row.latency['p75_ms']:.6g}",
             "noisy": str(bool(row.latency["noisy"])).lower(),
+            **_slow_columns(row.fallback or {}),
         }
         for row in rows
         if row.latency
     ]
+
+
+def _slow_columns(fallback: Mapping[str, Any]) -> dict[str, Any]:
+    share = fallback.get("mac_share")
+    return {
+        "slow_operators": fallback.get("operators", ""),
+        "operators": fallback.get("total", ""),
+        "slow_mac_share": "" if share is None else f"{share:.6g}",
+        "slow_names": " ".join(fallback.get("names", ())),
+    }
 
 
 def csv_path(pattern: str | Path, row: Mapping[str, Any]) -> Path:
@@ -123,7 +136,8 @@ def append_csv(pattern: str | Path, lines: Sequence[Mapping[str, Any]]) -> list[
     texts = {path: _existing(path) for path in paths}  # all are looked at before one is written
     for path in paths:
         out = io.StringIO()
-        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+        columns = texts[path].split("\n", 1)[0].split(",") if texts[path] else COLUMNS
+        writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
         if not texts[path]:
             writer.writeheader()
         writer.writerows(line for line in lines if csv_path(pattern, line) == path)
@@ -150,7 +164,7 @@ def _existing(path: Path) -> str:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CostError(f"Cannot read {path}: {error}.") from error
-    if text and text.splitlines()[0] != ",".join(COLUMNS):
+    if text and text.splitlines()[0] not in (",".join(COLUMNS), ",".join(FIRST_COLUMNS)):
         raise CostError(f"{path} is no measurements file of these columns: {', '.join(COLUMNS)}. Name another file.")
     return text if text.endswith("\n") or not text else text + "\n"
 

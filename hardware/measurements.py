@@ -27,6 +27,7 @@ CONDITIONS = ("device", "runtime", "threads", "dtype")  # the same in every row,
 OPTIONAL = (
     *(*CONDITIONS, "repetitions", "iqr_ms", "source"),
     *("space", "version", "clock", "p25_ms", "p75_ms", "noisy"),  # as hardware.measure writes them
+    *("slow_operators", "operators", "slow_mac_share", "slow_names"),
 )
 KERNEL_COLUMNS = ("kind", "macs", "read_bytes", "written_bytes", "weight_bytes")
 LONGEST_NUMBER = 18  # digits of operations and bytes

@@ -37,7 +37,8 @@ def cost_of(
         model: the network; it is left as it was.
         input_size: channels, height, width.
         folder: where to keep the exported network (``network.onnx``); by default it is deleted again.
-        measure: whether to export and measure at all; if not, ``latency`` is empty and ``export`` is None.
+        measure: whether to export and measure at all; if not, ``latency`` is empty, and ``kernels`` and ``export`` are
+            None.
         repetitions: timed runs.
 
     Returns:
@@ -51,11 +52,14 @@ def cost_of(
 
     counted = profile_model(model, input_size)
     del counted["uncounted"]  # named in the warnings
-    cost = {"format": FORMAT, **counted, "device": this_device(), "latency": [], "export": None}
+    cost = {"format": FORMAT, **counted, "device": this_device(), "latency": [], "kernels": None, "export": None}
     if measure:
+        from .runtimes.onnx_profile import measure_kernels
+
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(folder or temporary) / ONNX_NAME
             cost["export"], cost["latency"] = _export_and_measure(model, input_size, path, repetitions)
+            cost["kernels"] = measure_kernels(path)
     return cost
 
 

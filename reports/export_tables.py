@@ -14,7 +14,7 @@ from .layers import joined_layers, times_by_layer
 from .numbers import MISSING, NARROW, entry, number, plain
 from .overview import rows
 from .run import Run
-from .waterfall import waterfall
+from .waterfall import sides_of, waterfall
 
 Value = str | float | bool | None
 Show = Callable[[Value], str]
@@ -77,7 +77,7 @@ METRICS = (
 LAYERS = (
     Column("name", "layer"), Column("kind", "kind"), Column("output", "output"),
     _figure("parameters", "parameters", numbers.exact), _figure("macs", "MACs", numbers.exact),
-    _figure("predicted_s", "predicted µs", _in_us),
+    _figure("predicted_s", "predicted µs", _in_us), _figure("measured_s", "measured µs", _in_us),
 )  # fmt: skip
 ERRORS = ("acer", "acer_low", "acer_high", "apcer", "bpcer", "accuracy")
 CONFIGURATIONS = (
@@ -123,9 +123,10 @@ def metric_lines(run: Run) -> list[dict[str, Value]]:
 
 
 def layer_lines(run: Run) -> list[dict[str, Value]]:
-    """Each layer with the norm and activation that follow it, and its predicted time."""
+    """Each layer with the norm and activation that follow it, its predicted time and its measured one."""
     layers, found = joined_layers(run.cost), waterfall(run)
-    times = times_by_layer([layer.name for layer in layers], found) if found else {}
+    names = [layer.name for layer in layers]
+    sides = {side: times_by_layer(names, found, time) for side, time in sides_of(found).items()} if found else {}
     return [
         {
             "name": layer.name,
@@ -133,7 +134,7 @@ def layer_lines(run: Run) -> list[dict[str, Value]]:
             "output": "x".join(map(str, layer.output)),
             "parameters": layer.parameters,
             "macs": layer.macs,
-            "predicted_s": seconds(times.get(layer.name)),
+            **{f"{side}_s": seconds(sides.get(side, {}).get(layer.name)) for side in ("predicted", "measured")},
         }
         for layer in layers
     ]

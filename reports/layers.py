@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .numbers import MISSING, dimensions, exact, number, plain
 from .tables import Row
-from .waterfall import Waterfall
+from .waterfall import Time, Waterfall, predicted, sides_of
 
-HEADINGS = ("kind", "output", "parameters", "MACs", "predicted µs")
+HEADINGS = ("kind", "output", "parameters", "MACs")
 JOINED = re.compile(r"BatchNorm|ReLU|PReLU|Hardswish|Hardsigmoid|SiLU|GELU|Sigmoid|Tanh|Identity|Dropout")
 RUNTIME = "changes of layout"
 OUTSIDE = "additions, concatenations and the like"
@@ -28,24 +28,33 @@ class Layer:
     output: tuple[Any, ...]
     parameters: float | None
     macs: float | None
-    ms: float = 0.0
+
+
+def headings(found: Waterfall | None) -> list[str]:
+    """The headings of `layer_rows`."""
+    return [*HEADINGS, *(f"{side} µs" for side in (sides_of(found) if found else ()))]
 
 
 def layer_rows(cost: Mapping[str, Any], found: Waterfall | None) -> list[Row]:
-    """The rows of the table, with the headings `HEADINGS`; without times where none are predicted.
+    """The rows of the table, with the `headings`; without times where none are known.
 
     An activation that a runtime joins with something else has no row: no parameters, operations or time are its own.
     """
     layers = joined_layers(cost)
-    times = times_by_layer([layer.name for layer in layers], found) if found else {}
-    told = [layer for layer in layers if layer.parameters or layer.macs or layer.name in times]
+    names = [layer.name for layer in layers]
+    sides = [times_by_layer(names, found, time) for time in sides_of(found).values()] if found else []
+    timed = {name for times in sides for name in times}
     rows = []
-    for layer in told:
-        shape = dimensions(list(layer.output[1:])) if layer.output else MISSING
-        us = f"{1e3 * times[layer.name]:,.1f}" if layer.name in times else ""
-        cells = (" + ".join(layer.kinds), shape, exact(layer.parameters), exact(layer.macs), us)
-        rows.append(Row(layer.name, cells if found else cells[:-1]))
-    return rows + (_outside(times, found) if found else [])
+    for layer in layers:
+        if layer.parameters or layer.macs or layer.name in timed:
+            shape = dimensions(list(layer.output[1:])) if layer.output else MISSING
+            cells = (" + ".join(layer.kinds), shape, exact(layer.parameters), exact(layer.macs))
+            rows.append(Row(layer.name, (*cells, *(_us(times.get(layer.name)) for times in sides))))
+    return rows + (_outside(timed, found) if found else [])
+
+
+def _us(ms: float | None) -> str:
+    return "" if ms is None else f"{1e3 * ms:,.1f}"
 
 
 def longest(rows: Sequence[Row], most: int | None) -> list[Row]:
@@ -58,16 +67,22 @@ def longest(rows: Sequence[Row], most: int | None) -> list[Row]:
     return [rows[i] for i in sorted(ranked[:most])]
 
 
-def _outside(times: Mapping[str, float], found: Waterfall) -> list[Row]:
+def _outside(layers: Container[str], found: Waterfall) -> list[Row]:
     """What kernels take that are of no layer, the longest: additions in a module, and what the runtime put in."""
-    rest: dict[str, float] = {}
-    for path, ms in found.by_layer.items():
-        if _known(path, times) is None:
-            module = path.partition("/")[0]
-            rest[module] = rest.get(module, 0.0) + ms
-    longest = sorted(rest, key=lambda path: -rest[path])[:MOST_OUTSIDE]
+    sides = []
+    for time in sides_of(found).values():
+        rest: dict[str, float] = {}
+        for path, ms in found.by_layer(time).items():
+            if _known(path, layers) is None:
+                module = path.partition("/")[0]
+                rest[module] = rest.get(module, 0.0) + ms
+        sides.append(rest)
+    longest = sorted(sides[-1], key=lambda path: -sides[-1][path])[:MOST_OUTSIDE]
     return [
-        Row(path or "put in by the runtime", (OUTSIDE if path else RUNTIME, "", "", "", f"{1e3 * rest[path]:,.1f}"))
+        Row(
+            path or "put in by the runtime",
+            (OUTSIDE if path else RUNTIME, "", "", "", *(_us(rest[path]) for rest in sides)),
+        )
         for path in longest
     ]
 
@@ -104,17 +119,17 @@ def _sum(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a + b
 
 
-def times_by_layer(names: Iterable[str], found: Waterfall) -> dict[str, float]:
+def times_by_layer(names: Iterable[str], found: Waterfall, time: Time = predicted) -> dict[str, float]:
     """Milliseconds of the layers that kernels are named after."""
-    known, times = dict.fromkeys(names), dict[str, float]()
-    for path, ms in found.by_layer.items():
+    known, times = frozenset(names), dict[str, float]()
+    for path, ms in found.by_layer(time).items():
         name = _known(path, known)
         if name is not None:
             times[name] = times.get(name, 0.0) + ms
     return times
 
 
-def _known(path: str, names: Mapping[str, Any]) -> str | None:
+def _known(path: str, names: Container[str]) -> str | None:
     """The layer of a kernel; a module that runs several times is exported as name, name_1, name_2."""
     candidates = (path, re.sub(r"_\d+(?=\.|$)", "", path))
     return next((name for name in candidates if name in names), None)

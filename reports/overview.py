@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,15 +169,13 @@ def _times(measured: Sequence[Mapping[str, Any]], device: str) -> dict[str, Time
 def _more_times(run: Run) -> dict[str, Time]:
     """What was measured of the run's architecture on other devices and in other runtimes (measurements.csv)."""
     found = {}
-    for line in run.measurements:
+    for line in run.own_measurements:
         try:
-            told = json.loads(line.get("architecture", ""))
             median, low, high = (float(line[key]) for key in ("latency_ms", "p25_ms", "p75_ms"))
             how = {**line, "threads": int(line["threads"])}
         except (KeyError, ValueError, TypeError):
             continue  # a line of another kind
-        own = entry(told, "choices") == run.architecture.get("choices")
-        if own and all(map(math.isfinite, (median, low, high))):
+        if all(map(math.isfinite, (median, low, high))):
             found[f"{line.get('device')}: {conditions(how)}"] = Time(median, low, high, line.get("noisy") == "true")
     return found
 

@@ -19,7 +19,7 @@ from searchspaces.errors import FacenasError, RunFolderError
 from searchspaces.files import write_text
 
 from . import beside_paper, comparison, configurations, layers, numbers, recommendation, rivals, sentences, tables
-from . import waterfall as falls
+from . import waterfall_view as falls
 from .compact_svg import StyleSheet, compact_svg
 from .curves import is_random_search, is_sampled
 from .evolution_of_search import Evolution, evolution, strip_svg
@@ -29,6 +29,7 @@ from .overview import Row, rows
 from .pareto_view import as_json, still_figure, view_data
 from .pictures import ALL_FIGURES, BASELINE_FIGURES, draw_figure
 from .run import RIVALS, Run
+from .waterfall import Waterfall, waterfall
 
 HERE = Path(__file__).parent
 DRAWINGS = ("cells",)  # what has no axes that could cut something off
@@ -60,7 +61,7 @@ class RunView:
     baseline: RunView | None = None
     verdict: comparison.Verdict | None = None
     evolution: Evolution | None = None
-    waterfall: falls.Waterfall | None = None
+    waterfall: Waterfall | None = None
 
     def missing(self, file: str, key: str | None = None) -> str:
         """Why there is nothing to show from a file."""
@@ -179,7 +180,7 @@ def _view(run: Run, folder: Path | None, prefix: str, styles: StyleSheet | None 
     """A run and what was trained beside it, drawn; with ``many`` on the page the baseline's search is left out."""
     styles = styles or StyleSheet()
     view = RunView(run, f"run-{prefix}".rstrip("-"), _pictures(run, ALL_FIGURES, folder, prefix, styles))
-    view.evolution, view.waterfall = evolution(run, MOST_EPOCHS[many]), falls.waterfall(run)
+    view.evolution, view.waterfall = evolution(run, MOST_EPOCHS[many]), waterfall(run)
     if run.baseline is not None:
         beside = run.baseline.read_all()
         beside.problems[:] = [p for p in beside.problems if p.file != "baseline"]  # it needs none of its own

@@ -140,6 +140,11 @@ class Run:
         exists = (self.path / MEASUREMENTS).exists()
         return (self._read(MEASUREMENTS, _load_csv) or []) if exists else []
 
+    @property
+    def own_measurements(self) -> list[dict[str, str]]:
+        """Those of the `measurements` that are of the run's own architecture."""
+        return [line for line in self.measurements if _choices(line) == self.architecture.get("choices")]
+
     @cached_property
     def data(self) -> dict[str, Any]:
         """The card of the data set; empty if there is none."""
@@ -314,6 +319,14 @@ class Run:
         if damaged:
             self.note(path.name, "damaged", f"cannot be read in line {', '.join(damaged[:10])}, which is left out.")
         return lines
+
+
+def _choices(line: Mapping[str, str]) -> Any:
+    try:
+        told = json.loads(line.get("architecture") or "")
+    except (ValueError, RecursionError):
+        return None  # a line of another kind
+    return told.get("choices") if isinstance(told, dict) else None
 
 
 def _load_yaml(path: Path) -> dict[str, Any]:

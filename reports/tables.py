@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,16 +196,29 @@ def latency_phrase(cost: Mapping[str, Any]) -> str:
     return f"{milliseconds(measured[0].get('median_ms'))} ({conditions(measured[0])}{noisy})"
 
 
-def slow_operators(cost: Mapping[str, Any]) -> list[Row]:
-    """What each runtime fell back on, where a measurement tells: operators outside of its fast kernels."""
-    rows = []
-    for measured in latencies(cost):
-        fallback = measured.get("fallback")
-        if isinstance(fallback, Mapping):
-            count = f"{exact(fallback.get('operators'))} of {exact(fallback.get('total'))}"
-            share = "not told" if number(fallback.get("mac_share")) is None else percent(fallback.get("mac_share"))
-            rows.append(Row(conditions(measured), (count, share, plain(fallback.get("names") or "none"))))
-    return rows
+def slow_operators(measurements: Sequence[Mapping[str, str]]) -> list[Row]:
+    """What each runtime fell back on, where a measurement tells: operators outside of its fast kernels.
+
+    Args:
+        measurements: lines of measurements.csv; of several of the same conditions the last counts.
+    """
+    rows: dict[str, Row] = {}
+    for line in measurements:
+        slow, total, threads, share = (
+            _read(line, name) for name in ("slow_operators", "operators", "threads", "slow_mac_share")
+        )
+        if slow is not None and total is not None:
+            where = f"{line.get('device') or 'device not given'}: {conditions({**line, 'threads': threads})}"
+            cells = (f"{exact(slow)} of {exact(total)}", "not told" if share is None else percent(share))
+            rows[where] = Row(where, (*cells, ", ".join((line.get("slow_names") or "").split()) or "not told"))
+    return list(rows.values())
+
+
+def _read(line: Mapping[str, str], name: str) -> float | None:
+    try:
+        return number(float(line.get(name) or ""))
+    except ValueError:
+        return None
 
 
 def layer_rows(cost: Mapping[str, Any]) -> list[Row]:

@@ -1,27 +1,24 @@
-"""Where a network's time goes: its exported file kernel by kernel, as a device profile predicts them.
+"""Where a network's time goes: its exported file kernel by kernel, as a device profile predicts them and as measured.
 
-Nothing is measured here. The kernels are those that ONNX Runtime makes of ``network.onnx``; their times are of a table
-of kernels that were measured alone, or told by its regression; the measured time of the whole network stands beside.
+Nothing is measured here. The kernels are those that ONNX Runtime makes of ``network.onnx``. Their predicted times are
+of a table of kernels that were measured alone, or told by its regression; their measured ones are of the run's
+cost.json, by ONNX Runtime's profiler. The measured time of the whole network stands beside.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup
 
 from searchspaces.errors import FacenasError
 from searchspaces.features import convolution_kind
 
-from .compact_svg import StyleSheet
-from .numbers import NARROW, milliseconds, number, percent
-from .palette import KERNELS
+from .numbers import entry, number
 from .run import Run
-from .tables import Row, conditions, device_name, latencies
+from .tables import device_name
 
 if TYPE_CHECKING:
     from hardware.kernel_table import KernelTable
@@ -46,6 +43,7 @@ class KernelTime:
         ms: predicted milliseconds inside of the network.
         measured: whether a kernel of this shape was measured for the profile; else its regression tells.
         macs: multiply-accumulates.
+        own_ms: milliseconds measured in the run's own network, on its device; None if they were not.
     """
 
     layer: str
@@ -53,6 +51,20 @@ class KernelTime:
     ms: float
     measured: bool
     macs: float
+    own_ms: float | None = None
+
+
+Time = Callable[[KernelTime], float]  # milliseconds of a kernel, of either kind
+
+
+def predicted(kernel: KernelTime) -> float:
+    """A kernel's predicted milliseconds."""
+    return kernel.ms
+
+
+def measured(kernel: KernelTime) -> float:
+    """A kernel's measured milliseconds."""
+    return kernel.own_ms or 0.0
 
 
 @dataclass(frozen=True)
@@ -82,11 +94,16 @@ class Waterfall:
         return sum(kernel.ms for kernel in self.kernels if kernel.measured) / total if total else 0.0
 
     @property
-    def by_layer(self) -> dict[str, float]:
+    def own_ms(self) -> float | None:
+        """Milliseconds of all kernels, measured in the run's own network; None unless each was."""
+        times = [kernel.own_ms for kernel in self.kernels]
+        return None if None in times else sum(ms for ms in times if ms is not None)
+
+    def by_layer(self, time: Time) -> dict[str, float]:
         """Milliseconds of each layer that kernels are of."""
         found: dict[str, float] = {}
         for kernel in self.kernels:
-            found[kernel.layer] = found.get(kernel.layer, 0.0) + kernel.ms
+            found[kernel.layer] = found.get(kernel.layer, 0.0) + time(kernel)
         return found
 
 
@@ -106,13 +123,29 @@ def waterfall(run: Run) -> Waterfall | None:
     except (FacenasError, ImportError, OSError, ValueError) as error:
         run.note(NETWORK, "damaged", f"cannot be taken apart into kernels: {' '.join(str(error).split())[:300]}")
         return None
+    own = own_times(run.cost)
     found = tuple(
-        KernelTime(layer, _kind(kernel), ms, kernel.key in table.kernels, kernel.quantities[0])
+        KernelTime(
+            *(layer, _kind(kernel), ms, kernel.key in table.kernels, kernel.quantities[0]),
+            own.get(kernel.source.node.name),
+        )
         for kernel, layer, ms in zip(kernels, layers, times, strict=True)
     )
     whole = (float(told.ms[0]), float(told.low[0]), float(told.high[0]))
     foreign = table.space != run.config.get("space")
     return Waterfall(found, *whole, name, device_name(table.provenance), table.space, foreign)
+
+
+def own_times(cost: Mapping[str, Any]) -> dict[str, float]:
+    """Milliseconds of each kernel by its node's name, as cost.json has measured them."""
+    told = entry(cost, "kernels", "ms")
+    pairs = told.items() if isinstance(told, Mapping) else ()
+    return {str(name): ms for name, value in pairs if (ms := number(value)) is not None and ms >= 0}
+
+
+def sides_of(found: Waterfall) -> dict[str, Time]:
+    """What is known of each kernel."""
+    return {"predicted": predicted} if found.own_ms is None else {"predicted": predicted, "measured": measured}
 
 
 @functools.cache
@@ -192,137 +225,3 @@ def module_path(node: str) -> str:
         else:
             parts.append(part)
     return ".".join(parts)
-
-
-# --- what the page shows ---------------------------------------------------------------------------------------------
-
-
-def share_rows(found: Waterfall) -> list[Row]:
-    """Kernels, predicted milliseconds and shares of each kind, the longest first."""
-    total = sum(kernel.ms for kernel in found.kernels) or 1.0
-    macs = sum(kernel.macs for kernel in found.kernels if kernel.kind in _COMPUTING) or 1.0
-    rows = []
-    for kind in sorted(KINDS, key=lambda kind: -_sum(found.kernels, kind)):
-        own = [kernel for kernel in found.kernels if kernel.kind == kind]
-        if own:
-            ms = _sum(own, kind)
-            share = percent(sum(kernel.macs for kernel in own) / macs) if kind in _COMPUTING else "none"
-            rows.append(Row(KINDS[kind], (f"{len(own)}", milliseconds(ms), percent(ms / total), share)))
-    return rows
-
-
-SHARE_HEADINGS = ("kernels", "predicted", "share of the time", "share of the executed MACs")
-_COMPUTING = ("conv", "pointwise", "depthwise", "linear")
-
-
-def _sum(kernels: Iterable[KernelTime], kind: str) -> float:
-    return sum(kernel.ms for kernel in kernels if kernel.kind == kind)
-
-
-def sentence(found: Waterfall, cost: Mapping[str, Any]) -> str:
-    """What was predicted, by what, and what was measured of the whole network."""
-    shapes = "of shapes that were measured there, one by one"
-    known = f"All of it is in kernels {shapes}."
-    if found.known < 0.9995:
-        known = f"{percent(found.known)} of it is in kernels {shapes}; the rest is told by a regression."
-    text = (
-        f"Predicted, not measured: {milliseconds(found.ms)} for the whole network (90{NARROW}% interval "
-        f"{found.low:.3g} to {milliseconds(found.high)}), by the device profile {found.profile} ({found.device}, "
-        f"ONNX Runtime, one thread). {known}"
-    )
-    if found.foreign:
-        text += (
-            f" The profile was learned on networks of {found.space}, not of this space: take the shares as a hint, and "
-            "learn your device with python -m hardware.learn for more."
-        )
-    whole = measured_whole(cost)
-    if whole is None:
-        return f"{text} The whole network was not measured in ONNX Runtime with one thread."
-    ms = whole["median_ms"]
-    difference = found.ms / ms - 1
-    away = "inside" if found.low <= ms <= found.high else "outside"
-    side = f"{100 * abs(difference):.0f}{NARROW}% {'above' if difference > 0 else 'below'}"
-    where = device_name(cost)
-    machine = "" if where == found.device else f" That is another machine ({where}), so the two need not agree."
-    return (
-        f"{text} Measured: {milliseconds(ms)} ({conditions(whole)}); the prediction is {side} that, which lies {away} "
-        f"the interval.{machine}"
-    )
-
-
-def measured_whole(cost: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The measurement that the prediction is of."""
-    for latency in latencies(cost):
-        told = (latency.get("runtime"), latency.get("dtype"), latency.get("threads"))
-        if told == (RUNTIME, DTYPE, 1) and number(latency.get("median_ms")):
-            return latency
-    return None
-
-
-def legend(found: Waterfall) -> list[tuple[str, str]]:
-    """Name and colour of each kind that occurs."""
-    return [(KINDS[kind], KERNELS[kind]) for kind in KINDS if any(kernel.kind == kind for kernel in found.kernels)]
-
-
-@dataclass(frozen=True)
-class Block:
-    """The kernels of one part of the network: its milliseconds, and when each of them runs."""
-
-    name: str
-    ms: float
-    bars: Markup
-
-
-def blocks(found: Waterfall, styles: StyleSheet) -> list[Block]:
-    """A row for each part of the network, in the order of their first kernels; a bar is 1000 wide.
-
-    What the runtime puts in between belongs to what runs before it.
-    """
-    total = sum(kernel.ms for kernel in found.kernels) or 1.0
-    parts: dict[str, list[tuple[float, KernelTime]]] = {}
-    name, passed = "input", 0.0
-    for kernel in found.kernels:
-        name = _block(kernel.layer) if kernel.layer else name
-        parts.setdefault(name, []).append((passed, kernel))
-        passed += kernel.ms
-    return [Block(name, sum(kernel.ms for _, kernel in own), _bars(own, total, styles)) for name, own in parts.items()]
-
-
-def _block(layer: str) -> str:
-    """
-    >>> _block("cells.0.operations.2.1"), _block("backbone.blocks.0"), _block("head")
-    ('cells.0', 'backbone', 'head')
-    """
-    match = re.match(r"[^.]+(\.\d+)?", layer)
-    return match[0] if match else layer
-
-
-def _bars(kernels: Sequence[tuple[float, KernelTime]], total: float, styles: StyleSheet) -> Markup:
-    paths: dict[str, str] = {}
-    for begun, kernel in kernels:
-        left, right = round(1000 * begun / total), round(1000 * (begun + kernel.ms) / total)
-        if right > left:
-            paths[kernel.kind] = paths.get(kernel.kind, "") + f"M{left} 0h{right - left}v1h{left - right}z"
-    drawn = (f'<path class="{styles.class_of(f"fill: {KERNELS[kind]}")}" d="{d}"/>' for kind, d in paths.items())
-    return Markup(f'<svg viewBox="0 0 1000 1" preserveAspectRatio="none" aria-hidden="true">{"".join(drawn)}</svg>')
-
-
-LONGEST_HEADINGS = ("kind", "predicted", "share of the time", "this shape was")
-
-
-def longest_rows(found: Waterfall, most: int) -> list[Row]:
-    """The kernels that take longest."""
-    total = sum(kernel.ms for kernel in found.kernels) or 1.0
-    longest = sorted(found.kernels, key=lambda kernel: -kernel.ms)[:most]
-    return [
-        Row(
-            kernel.layer or "put in by the runtime",
-            (
-                KINDS[kernel.kind],
-                milliseconds(kernel.ms),
-                percent(kernel.ms / total),
-                "measured" if kernel.measured else "not measured",
-            ),
-        )
-        for kernel in longest
-    ]

@@ -42,7 +42,7 @@ def kernels(path: PathLike) -> list[RuntimeKernel]:
 
     with tempfile.TemporaryDirectory() as folder, failing_as(f"ONNX Runtime cannot run {path}"):
         file = Path(folder) / "optimised.onnx"
-        options = _options(1, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+        options = session_options(1, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
         options.optimized_model_filepath = str(file)
         ort.InferenceSession(existing(path), options, providers=["CPUExecutionProvider"])
         model = onnx.load(str(file))
@@ -107,10 +107,11 @@ def runner(content: bytes, threads: int, whole: bool = False) -> Callable[[], ob
 def _session(content: bytes, threads: int, level: Any = ort.GraphOptimizationLevel.ORT_DISABLE_ALL) -> Any:
     """A session; a graph of kernels is optimised already."""
     with failing_as("ONNX Runtime cannot load a file"):
-        return ort.InferenceSession(content, _options(threads, level), providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(content, session_options(threads, level), providers=["CPUExecutionProvider"])
 
 
-def _options(threads: int, level: Any) -> Any:
+def session_options(threads: int, level: Any) -> Any:
+    """Options of a quiet session with so many threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4

@@ -12,7 +12,7 @@ import torch
 
 from hardware import bench, measure
 from hardware.bench import Job, Row, measure_in_process, measure_job
-from hardware.bench_table import COLUMNS, HEADINGS, append_csv, cells, csv_rows, notes
+from hardware.bench_table import COLUMNS, FIRST_COLUMNS, HEADINGS, append_csv, cells, csv_rows, notes
 from hardware.measurements import read_measurements
 from hardware.runtimes import RUNTIMES
 from hardware.runtimes.libraries import LIBRARIES
@@ -181,6 +181,21 @@ def test_cells_and_notes() -> None:
         "ncnn int8 failed: why",
     ]
     assert set(cells(Row("ncnn", "int8", error="why"))[2:]) == {"-"}
+
+
+def test_a_file_from_before_slow_operators_is_appended_to_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_text(",".join(FIRST_COLUMNS) + "\n")
+    fallback = {"operators": 2, "total": 7, "mac_share": 0.25, "names": ("SLOW",)}
+    rows = csv_rows([Row("a", "float32", "1", latency=latency(), fallback=fallback)], {"space": "autofas"}, "x")
+    append_csv(path, rows)
+    with open(path, newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert tuple(line) == FIRST_COLUMNS and line["latency_ms"] == "2"
+    append_csv(tmp_path / "new.csv", rows)
+    with open(tmp_path / "new.csv", newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert [line[name] for name in COLUMNS[-4:]] == ["2", "7", "0.25", "SLOW"]
 
 
 def test_measurements_file_is_appended_to_and_can_be_read(architecture: Path, tmp_path: Path) -> None:

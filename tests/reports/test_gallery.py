@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from PIL import Image
 
 from reports.__main__ import main
 from reports.gallery import LARGEST_PICTURE, verdicts, write_gallery
 from reports.run import Run
 from searchspaces import Architecture
-from searchspaces.cli import parse_command
 
 from .made_up_detector import write_detector_run
 

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
+from hardware.bench import Row as Measured
+from hardware.bench_table import append_csv, csv_rows
 from hardware.devices import load_profile
 from hardware.profile import cost_of
 from reports.compact_svg import StyleSheet
 from reports.layers import joined_layers, layer_rows, longest
 from reports.run import Run
 from reports.tables import slow_operators
-from reports.waterfall import blocks, longest_rows, sentence, share_rows, waterfall
+from reports.waterfall import waterfall
+from reports.waterfall_view import blocks, longer, longest_rows, sentence, share_headings, share_rows
 from searchspaces import Architecture
 
 from .conftest import random_choices
@@ -56,7 +59,10 @@ def test_convolutions_are_told_by_kind_and_keep_their_macs(folder: Path) -> None
     macs = sum(kernel.macs for kernel in found.kernels if kernel.kind in ("conv", "pointwise", "depthwise", "linear"))
     assert 1 <= macs / run.cost["operations"]["mac"] < 1.15  # blocked kernels fill their last block of channels
     shares = {row.name: row.cells for row in share_rows(found)}
-    assert sum(float(cells[2].split()[0]) for cells in shares.values()) == pytest.approx(100, abs=0.5)
+    headings = share_headings(found)
+    assert headings[1:5] == ["predicted", "share of it", "measured", "share of it"]
+    for column in (2, 4):
+        assert sum(float(cells[column].split()[0]) for cells in shares.values()) == pytest.approx(100, abs=0.5)
     assert sum(int(cells[0]) for cells in shares.values()) == len(found.kernels)
 
 
@@ -65,9 +71,11 @@ def test_layers_have_the_times_of_their_kernels(folder: Path) -> None:
     found = waterfall(run)
     assert found is not None
     rows = layer_rows(run.cost, found)
-    times = [float(row.cells[-1].replace(",", "")) for row in rows if row.cells[-1]]
-    assert sum(times) / 1e3 > 0.9 * found.ms  # the rest is in rows too short to be shown
-    assert sum(times) / 1e3 <= found.ms * 1.001
+    assert found.own_ms is not None
+    for column, whole in ((-2, found.ms), (-1, found.own_ms)):
+        times = [float(row.cells[column].replace(",", "")) for row in rows if row.cells[column]]
+        assert sum(times) / 1e3 > 0.9 * whole  # the rest is in rows too short to be shown
+        assert sum(times) / 1e3 <= whole * 1.001
     joined = joined_layers(run.cost)
     assert sum(layer.parameters or 0 for layer in joined) == run.cost["parameters"]["active"]
     assert any(layer.kinds[:2] == ("Conv2d", "BatchNorm2d") for layer in joined)
@@ -82,11 +90,17 @@ def test_blocks_fill_the_time_once(folder: Path) -> None:
     made = blocks(found, StyleSheet())
     assert made[0].name == "stem.0" and {"cells.0", "cells.4", "head"} < {block.name for block in made}
     assert sum(block.ms for block in made) == pytest.approx(sum(kernel.ms for kernel in found.kernels))
-    spans = sorted(
-        (int(left), int(left) + int(wide)) for block in made for left, wide in re.findall(r"M(\d+) 0h(\d+)", block.bars)
+    assert sum(block.own_ms or 0 for block in made) == pytest.approx(found.own_ms)
+    ends = []
+    for side in ("bars", "own_bars"):
+        drawn = "".join(getattr(block, side) for block in made)
+        spans = sorted((int(left), int(left) + int(wide)) for left, wide in re.findall(r"M(\d+) 0h(\d+)", drawn))
+        assert spans[0][0] == 0 and all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+        ends.append(spans[-1][1])
+    assert max(ends) == 1000  # both on one scale
+    assert min(ends) / 1000 == pytest.approx(
+        min(sum(k.ms for k in found.kernels), found.own_ms or 0) / longer(found), abs=2e-3
     )
-    assert spans[0][0] == 0 and spans[-1][1] == 1000
-    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
     assert len(longest_rows(found, 5)) == 5
 
 
@@ -100,6 +114,33 @@ def test_prediction_and_measurement_stand_beside_each_other(folder: Path) -> Non
     other = sentence(found, {**run.cost, "latency": [latency]}).replace("\u00a0", " ")
     assert "10 % above that" in other
     assert "was not measured in ONNX Runtime" in sentence(found, {**run.cost, "latency": [{**latency, "threads": 4}]})
+
+
+def test_kernels_are_measured_inside_of_their_network(folder: Path) -> None:
+    run = Run(folder)
+    found = waterfall(run)
+    assert found is not None and found.own_ms is not None
+    whole = run.cost["latency"][0]["median_ms"]
+    assert 0.5 * whole < found.own_ms < 2 * whole  # the same work, at two moments of a busy machine
+    assert "the profiler of ONNX Runtime" in sentence(found, run.cost)
+
+
+@pytest.mark.parametrize("kernels", [None, 3, {"ms": 5}, {"ms": {"x": "y"}}, {"ms": {"x": float("nan")}}, "old"])
+def test_without_measured_kernels_the_predicted_ones_stand_alone(folder: Path, tmp_path: Path, kernels: Any) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    cost = json.loads((folder / "cost.json").read_text())
+    if kernels == "old":
+        cost.pop("kernels")
+    else:
+        cost["kernels"] = kernels
+    (tmp_path / "cost.json").write_text(json.dumps(cost))
+    run = Run(tmp_path)
+    found = waterfall(run)
+    assert found is not None and found.own_ms is None
+    assert "measured" not in share_headings(found) and "profiler" not in sentence(found, run.cost)
+    assert all(block.own_ms is None for block in blocks(found, StyleSheet()))
+    assert len(layer_rows(run.cost, found)[0].cells) == 5
 
 
 def test_a_profile_of_another_space_is_called_that(folder: Path, tmp_path: Path) -> None:
@@ -125,8 +166,26 @@ def test_wrong_layers_do_not_crash(layers: Any) -> None:
     assert isinstance(longest(layer_rows({"layers": layers}, None), 1), list)
 
 
-def test_operators_that_a_runtime_fell_back_on() -> None:
+def test_operators_that_a_runtime_fell_back_on(tmp_path: Path) -> None:
     fallback = {"operators": 3, "total": 120, "mac_share": 0.02, "names": ["RESHAPE", "PAD"]}
-    measured = {"runtime": "litert", "threads": 1, "dtype": "int8", "clock": "cpu", "fallback": fallback}
-    (row,) = slow_operators({"latency": [measured, {**measured, "fallback": None}]})
+    latency = {
+        "threads": 1,
+        "clock": "cpu",
+        "repetitions": 9,
+        "median_ms": 2.0,
+        "p25_ms": 1.9,
+        "p75_ms": 2.1,
+        "noisy": False,
+    }
+    content = {"space": "pta", "options": {}, "choices": {"a": "b"}}
+    rows = [
+        Measured("litert", "int8", "2", latency=latency, fallback=fallback),
+        Measured("ncnn", "int8", "1", latency=latency),
+    ]
+    (tmp_path / "config.yaml").write_text("space: pta\n")
+    (tmp_path / "architecture.json").write_text(json.dumps(content))
+    append_csv(tmp_path / "measurements.csv", csv_rows(rows, content, "a phone"))
+    append_csv(tmp_path / "measurements.csv", csv_rows(rows, {**content, "choices": {"a": "c"}}, "another's"))
+    (row,) = slow_operators(Run(tmp_path).own_measurements)
+    assert row.name.startswith("a phone: litert 2, 1 thread, int8")
     assert row.cells == ("3 of 120", "2.0\u00a0%", "RESHAPE, PAD")

@@ -149,7 +149,7 @@ def test_what_cannot_work_is_said_before_anything_starts(experiments):
         config = str(experiments.config())
         message = refused("create", "--config", config, "--port", str(number))
         assert f"Port {number} is in use" in message and "such as" in message
-    assert "Cannot read the experiment 'none.yml'" in refused("create", "--config", "none.yml")
+    assert "Cannot read none.yml: No such file" in refused("create", "--config", "none.yml")
     config = str(experiments.config(searchSpace=None, searchSpaceFile="none.json"))
     assert "facenas nni-space" in refused("create", "--config", config)
     (experiments.folder / "empty").mkdir()

@@ -321,6 +321,7 @@ def build_one_shot(options: SearchOptions) -> DARTS:
         "guard": CollapseGuard(options.guard),
         "budget": build_budget(options),
         "costs": recorded_costs(options),
+        "recompute": options.recompute,
     }
     if isinstance(options, GumbelOptions):
         return GumbelSinglePath(

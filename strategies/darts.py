@@ -12,12 +12,15 @@ from typing import Any, Literal
 import nni.nas.strategy
 from torch import nn
 
+from searchspaces.errors import ConfigError
+
 from .autofem import MixedPyramid, MixedTree
 from .bilevel import BilevelModule
 from .branches import MixedBlock
 from .collapse import CollapseGuard
 from .cost import Budget, CostTable
 from .elastic import MixedElastic
+from .stand_in import StandIn
 from .supernet import MixedCell
 
 
@@ -38,6 +41,8 @@ class DARTS(nni.nas.strategy.DARTS):
         guard: when to stop or warn because the search collapses.
         budget: limits of the result's costs (see `cost.Budget`).
         costs: costs whose expectation is recorded every epoch; those of the budget by default.
+        recompute: keep of every searched module its inputs alone and compute it again in the backward pass: less
+            memory, more time, the same results (see `recompute`). First order only.
     """
 
     mixed_options: dict[str, Any] = {}  # noqa: RUF012  what MixedCell is built with; subclasses set their own
@@ -55,8 +60,14 @@ class DARTS(nni.nas.strategy.DARTS):
         guard: CollapseGuard | None = None,
         budget: Budget | None = None,
         costs: CostTable | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        if recompute and order != "first":
+            raise ConfigError(
+                "--recompute is for the first order: the second differentiates gradients again. Leave one of them out."
+            )
+        self.recompute = recompute
         self.module_options: dict[str, Any] = {
             "order": order,
             "arc_learning_rate": arc_learning_rate,
@@ -69,6 +80,14 @@ class DARTS(nni.nas.strategy.DARTS):
             "budget": budget,
             "costs": costs,
         }
+
+    def mutate_model(self, model: Any) -> Any:
+        """The supernet of a space, which is changed in place."""
+        supernet = super().mutate_model(model)
+        for module in supernet.modules():
+            if isinstance(module, StandIn):
+                module.recompute = self.recompute
+        return supernet
 
     def default_mutation_hooks(self) -> list[Any]:
         """Our modules first; NNI's hooks stay for layer choices and input choices."""

@@ -5,17 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from nni.mutable import Mutable, Sample, SampleValidationError
 from nni.nas.nn.pytorch import MutableModule
 from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 
+from .recompute import run_recomputed
+
 
 class StandIn(BaseSuperNetModule):
-    """Answers for the declared module it replaces: what may be chosen, and what a choice freezes to."""
+    """Answers for the declared module it replaces: what may be chosen, and what a choice freezes to.
+
+    Attributes:
+        recompute: whether it runs again in the backward pass instead of keeping what it has computed.
+    """
+
+    recompute = False
 
     def __init__(self, declared: MutableModule) -> None:
         super().__init__()
         self._declared = [declared]  # in a list: not a submodule, or it would be replaced once more
+
+    def __call__(self, *inputs: Any) -> Any:
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return run_recomputed(self, super().__call__, *inputs)
+        return super().__call__(*inputs)
 
     def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
         return {}  # nothing is sampled from outside

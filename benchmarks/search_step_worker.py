@@ -25,7 +25,14 @@ def main(options: str) -> None:
     Args:
         options: a JSON object, see `benchmarks.search_step.worker_options`.
     """
-    settings = json.loads(options)
+    from searchspaces.console import quiet_libraries
+
+    with quiet_libraries():
+        search(json.loads(options))
+
+
+def search(settings: dict[str, Any]) -> None:
+    """The same with settings that have been read."""
     if settings["core"] is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {settings["core"]})
     import torch
@@ -82,7 +89,7 @@ def build(settings: dict[str, Any]) -> tuple[Any, Any]:
     from searchspaces import build_space
     from strategies import DARTS, PCDARTS, CollapseGuard, GumbelSinglePath
 
-    name, off = settings["search"], {"guard": CollapseGuard("off")}
+    name, off = settings["search"], {"guard": CollapseGuard("off"), "recompute": settings.get("recompute", False)}
     if name in NNI:
         kind = nni.nas.strategy.DARTS if name == "nni_darts" else nni.nas.strategy.GumbelDARTS
         return kind(gradient_clip_val=5.0), nni_space(**settings["space_options"])

@@ -140,6 +140,8 @@ class DifferentiableOptions(SearchOptions):
         cost_weight: how strongly the search is kept to its budget.
         recompute: keep of every searched module its inputs alone and compute it again in the backward pass: less
             memory, half as much time again, the same results. First order only.
+        memory_budget: the most memory that the search may take, such as 4GiB: of the process, or of each GPU. Where
+            the recipe's batch does not fit, modules are recomputed; else K of PC-DARTS grows; else the batch is halved.
     """
 
     guard: Literal["stop", "warn", "off"] = "stop"
@@ -147,6 +149,7 @@ class DifferentiableOptions(SearchOptions):
     arc_weight_decay: float | None = None
     cost_weight: float = 1.0
     recompute: bool = False
+    memory_budget: str | None = None
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ def run_search(strategy: str, options: SearchOptions, reporter: Reporter | None 
         options = from_run(options, read_config(folder))
     options = resolve(replace(options, out=str(folder)))
     check_space(options)
+    if getattr(options, "memory_budget", None) and not options.resume:  # a run that goes on keeps what was chosen
+        from .memory import fit_memory
+
+        check_strategy_fits(strategy, options)
+        options = fit_memory(options, reporter)
     if plan:
         from .plan import show_plan
 

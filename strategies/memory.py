@@ -63,7 +63,8 @@ class StepBytes:
     """Bytes of tensors in a step.
 
     Attributes:
-        weights: parameters and buffers; ``gradients`` of the weights; ``optimizer``: state of the optimizer of weights.
+        weights: parameters and buffers; ``gradients`` of the weights; ``optimizer``: state of both optimizers (of
+            operations that have been sampled, where they are).
         peaks: of each half of a step, what is there at the most without pictures, and what a picture adds.
     """
 

@@ -8,7 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,58 +121,40 @@ class Genotype:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A run at one moment.
+class Course:
+    """What a stage has left so far.
 
     Attributes:
-        path: the run's folder.
-        status: ``waiting`` (nothing has begun there), ``running``, ``finished``, or ``left`` (nobody works on it).
-        config, provenance: the content of these files.
-        stages: of the run in their order, ``over`` the titles of those that are over.
-        current: the stage that is worked on; None if all are over.
-        shown: the latest stage that has rows, or None.
-        rows: of `shown`, a row an epoch or a candidate.
+        stage: the stage.
+        rows: a row an epoch or a candidate, at least one.
         total: how many there will be, None if that is not known.
-        share: how much of the budget of a stage is spent that ends with it, None if it has none.
-        idle_s: seconds since its last row was written.
-        lines: of the architectures of `shown`.
-        genotype: at the moment, or None.
-        metrics: the content of metrics.json.
-        simulated: whether its data are.
+        share: how much of its budget is spent, None if it has none.
+        idle_s: seconds since the last row was written.
+        lines: of the architectures.
     """
 
-    path: Path
-    status: str
-    config: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    stages: tuple[Stage, ...] = ()
-    over: tuple[str, ...] = ()
-    current: Stage | None = None
-    shown: Stage | None = None
-    rows: tuple[Row, ...] = ()
+    stage: Stage
+    rows: tuple[Row, ...]
     total: int | None = None
     share: float | None = None
     idle_s: float = 0.0
     lines: tuple[Mapping[str, Any], ...] = ()
-    genotype: Genotype | None = None
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    simulated: bool = False
 
     @property
     def kind(self) -> str:
         """What a row is of."""
-        return "candidate" if self.rows and "candidate" in self.rows[-1] else "epoch"
+        return "candidate" if "candidate" in self.rows[-1] else "epoch"
 
     @property
     def done(self) -> int:
         """How many epochs or candidates are finished."""
-        return int(self.rows[-1][self.kind]) + 1 if self.rows else 0
+        return int(self.rows[-1][self.kind]) + 1
 
     @property
     def seconds_left(self) -> float | None:
         """An estimate of what the stage still takes: as its last epochs took; None if it cannot be told."""
         recent = [value for row in self.rows[-RECENT:] if math.isfinite(value := row.get("seconds", math.nan))]
-        if not recent or self.current is not self.shown:
+        if not recent:
             return None
         each = statistics.median(recent)
         if self.total is not None:
@@ -188,6 +170,40 @@ class Snapshot:
         """The last epoch, from 1, at which the guard against collapse spoke, and what it said."""
         spoken = [(number(line.get("epoch")), line["guard"]) for line in self.lines if line.get("guard")]
         return next(((int(epoch) + 1, str(said)) for epoch, said in reversed(spoken) if epoch is not None), None)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run at one moment.
+
+    Attributes:
+        path: the run's folder.
+        status: ``waiting`` (nothing has begun there), ``running``, ``finished``, or ``left`` (nobody works on it).
+        config, provenance, metrics: the content of these files.
+        simulated: whether its data are.
+        stages: of the run in their order, ``over`` the titles of those that are over.
+        current: the stage that is worked on; None if all are over.
+        courses: of all stages that have rows; `shown` is the one that matters now.
+        genotype: at the moment, or None.
+    """
+
+    path: Path
+    status: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    simulated: bool = False
+    stages: tuple[Stage, ...] = ()
+    over: tuple[str, ...] = ()
+    current: Stage | None = None
+    courses: tuple[Course, ...] = ()
+    genotype: Genotype | None = None
+
+    @property
+    def shown(self) -> Course | None:
+        """The latest course; of a finished run its own, as what was trained beside it is not its result."""
+        own = [course for course in self.courses if self.current is not None or not course.stage.folder]
+        return own[-1] if own else None
 
 
 class Watched:
@@ -219,17 +235,21 @@ class Watched:
         held = held or is_held(self.path)  # it may have begun in between
         status = "running" if held else "left" if open_stages else "finished"
         current = open_stages[0] if open_stages else None
-        own = [stage for stage in stages if not stage.folder]  # what was trained beside it is not the run's result
-        begun = own if current is None else stages[: stages.index(current) + 1]
-        shown = next((stage for stage in reversed(begun) if stage.table and self._rows(stage)), None)
-        over = tuple(stage.title for stage in stages if stage not in open_stages)
-        metrics = self._read("metrics.json", _object, {})
-        simulated = self._read("data.json", _object, {}).get("simulated") is True
-        common: dict[str, Any] = {"stages": stages, "over": over, "current": current}
-        common |= {"metrics": metrics, "simulated": simulated}
-        if shown is not None:
-            common |= self._course(shown, config, now)
-        return Snapshot(self.path, status, config, provenance, **common)
+        begun = stages if current is None else stages[: stages.index(current) + 1]
+        courses = tuple(self._course(stage, now) for stage in begun if stage.table and self._rows(stage))
+        seen = Snapshot(
+            self.path,
+            status,
+            config,
+            provenance,
+            metrics=self._read("metrics.json", _object, {}),
+            simulated=self._read("data.json", _object, {}).get("simulated") is True,
+            stages=stages,
+            over=tuple(stage.title for stage in stages if stage not in open_stages),
+            current=current,
+            courses=courses,
+        )
+        return replace(seen, genotype=self._genotype(seen.shown))
 
     def _unbegun(self, held: bool) -> Snapshot:
         """A folder without options: a run may begin there, or it is no run's."""
@@ -238,34 +258,37 @@ class Watched:
                 check_run(self.path, resume=False, overwrite=False)
             except FacenasError:
                 check_finished(self.path)  # says what is wrong with it
-        return Snapshot(self.path, "waiting", {}, {})
+        return Snapshot(self.path, "waiting")
 
-    def _course(self, shown: Stage, config: Mapping[str, Any], now: float) -> dict[str, Any]:
-        rows = self._rows(shown)
-        own = self._read(f"{shown.folder}/{CONFIG}", _mapping, {}) if shown.folder else config
+    def _course(self, stage: Stage, now: float) -> Course:
+        rows = self._rows(stage)
+        options = self._read(f"{stage.folder}/{CONFIG}".lstrip("/"), _mapping, {})
         candidates = "candidate" in rows[-1]
-        total, budget = own.get("max_candidates" if candidates else shown.total), number(own.get("budget_macs"))
-        spent = number(rows[-1].get("macs_spent"))
-        lines = self._read(shown.history, _lines, ()) if shown.history else ()
+        total = options.get("max_candidates" if candidates else stage.total)
+        budget, spent = number(options.get("budget_macs")), number(rows[-1].get("macs_spent"))
         try:
-            idle = max(0.0, now - (self.path / shown.table).stat().st_mtime)
+            idle = max(0.0, now - (self.path / stage.table).stat().st_mtime)
         except OSError:
             idle = 0.0
-        return {
-            "shown": shown,
-            "rows": rows,
-            "total": total if isinstance(total, int) else None,
-            "share": min(1.0, spent / budget) if candidates and budget and spent else None,
-            "idle_s": idle,
-            "lines": lines,
-            "genotype": genotype_of(lines) or self._found(shown),
-        }
+        return Course(
+            stage,
+            rows,
+            total=total if isinstance(total, int) else None,
+            share=min(1.0, spent / budget) if candidates and budget and spent else None,
+            idle_s=idle,
+            lines=self._read(stage.history, _lines, ()) if stage.history else (),
+        )
 
-    def _found(self, stage: Stage) -> Genotype | None:
-        """The architecture that is trained."""
-        file = f"{stage.folder}/architecture.json".lstrip("/")
-        choices = entry(self._read(file, _object, {}), "choices")
-        source = "of a network beside it" if stage.folder else "of the result"
+    def _genotype(self, course: Course | None) -> Genotype | None:
+        """The architecture that a search is at, or that is trained."""
+        if course is None:
+            return None
+        found, stage = genotype_of(course.lines), course.stage
+        if found is not None:
+            return found
+        choices = entry(self._read(f"{stage.folder}/architecture.json".lstrip("/"), _object, {}), "choices")
+        name = stage.title.partition(":")[0]
+        source = f"of {name if name != 'baseline' else 'the baseline'}" if stage.folder else "of the result"
         return Genotype(choices, {}, source) if isinstance(choices, Mapping) and choices else None
 
     def _rows(self, stage: Stage) -> tuple[Row, ...]:
@@ -313,8 +336,8 @@ def genotype_of(lines: Sequence[Mapping[str, Any]]) -> Genotype | None:
         return None
     before = best[-2]["choices"] if len(best) > 1 else {}
     which = number(best[-1].get("candidate"))
-    name = f"candidate {int(which) + 1}" if which is not None else "candidate"
-    return Genotype(best[-1]["choices"], before, f"of the best {name} so far")
+    name = f", candidate {int(which) + 1}" if which is not None else ""
+    return Genotype(best[-1]["choices"], before, f"of the best so far{name}")
 
 
 # --- parsing ---------------------------------------------------------------------------------------------------------

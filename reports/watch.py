@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -19,11 +20,12 @@ from searchspaces.errors import ConfigError, RunFolderError
 from searchspaces.folder import check_finished
 
 from .numbers import entry, interval, number, percent
-from .progress import Snapshot, Watched
+from .progress import Genotype, Snapshot, Watched
 from .task_metrics import task_of
 from .watch_frame import as_line, frame, safe
 
 PAGE = "watch.html"  # not report.html: the search writes that one, and its presence says that the run is whole
+NICE = 19
 LEFT = 1  # exit code where nobody works on a run that is not finished
 
 
@@ -53,7 +55,8 @@ class PageWriter:
 
     def __init__(self, run: Path, page: Path) -> None:
         self.run, self.page = run, page
-        self._pool = ThreadPoolExecutor(max_workers=1)
+        # at the lowest of priorities: the page is drawn on the cores that the search computes on
+        self._pool = ThreadPoolExecutor(max_workers=1, initializer=os.nice, initargs=(NICE,))
         self._work: Future[str] | None = None
         self._state: tuple[object, ...] = ()
 
@@ -67,14 +70,18 @@ class PageWriter:
 
     def update(self, seen: Snapshot) -> None:
         """Begin a new page if there is something new to tell, and none is being written."""
-        state = (seen.over, seen.shown, seen.done, seen.status)
-        busy = self._work is not None and not self._work.done()
-        # before the first epoch has ended a search may still be refused, and its folder is removed
-        if seen.rows and not busy and state != self._state:
+        course, busy = seen.shown, self._work is not None and not self._work.done()
+        if course is None or busy:  # a search may still be refused before its first epoch, and its folder be removed
+            return
+        state = (seen.over, course.stage, course.done, seen.status)
+        if state != self._state:
             self._state = state
-            self._work = self._pool.submit(
-                self._write, f"{seen.shown.title}, {seen.kind} {seen.done}" if seen.shown else ""
+            what = (
+                "of the whole run"
+                if seen.status == "finished"
+                else f"as of {course.stage.title}, {course.kind} {course.done}"
             )
+            self._work = self._pool.submit(self._write, what)
 
     def finish(self, seen: Snapshot) -> None:
         """Wait until the page tells of this moment."""
@@ -91,14 +98,15 @@ class PageWriter:
         except Exception as error:  # a folder that changes while it is read; the next epoch's page is another attempt
             reason = " ".join(str(error).split())[:200]
             return f"page not written: {reason or type(error).__name__}"
-        return f"page: {self.page} (as of {what})"
+        return f"page: {self.page} ({what})"
 
     @property
     def note(self) -> str:
         """What there is to say of the page."""
-        if self._work is None:
-            return f"page: {self.page}, when the first epoch has ended"
-        return safe(self._work.result()) if self._work.done() else f"page: {self.page} is being written"
+        if self._work is not None and self._work.done():
+            return safe(self._work.result())
+        when = "when the first epoch has ended" if self._work is None else "being written"
+        return safe(f"page: {self.page} ({when})")
 
 
 class Show(Protocol):
@@ -116,12 +124,14 @@ class Log:
     def __call__(self, seen: Snapshot, notes: list[str]) -> None:
         if seen.status == "waiting":
             self._once(("waiting",), notes[0])
-        if seen.current is not None:
+        for course in seen.courses:
+            at_work = seen.status == "running" and course.stage == seen.current
+            for row in course.rows:
+                self._once((course.stage, row[course.kind]), as_line(course, row, at_work))
+        if seen.current is not None and (seen.shown is None or seen.shown.stage != seen.current):
             self._once((seen.current,), f"{seen.current.title}: {'begun' if seen.status == 'running' else 'not done'}")
-        for row in seen.rows:
-            self._once((seen.shown, row[seen.kind]), as_line(seen, row))
         if seen.genotype and seen.genotype.changes:
-            self._once((seen.shown, seen.genotype.source), f"  changed: {_listed(seen)}")
+            self._once((seen.genotype.source,), f"  changed {seen.genotype.source}: {_listed(seen.genotype)}")
         if seen.status in ("finished", "left"):
             for note in notes:
                 self._once((note,), note)
@@ -132,9 +142,8 @@ class Log:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _listed(seen: Snapshot) -> str:
-    changes = seen.genotype.changes if seen.genotype else {}
-    return ", ".join(f"{safe(name)}: {safe(old)} -> {safe(new)}" for name, (old, new) in changes.items())
+def _listed(genotype: Genotype) -> str:
+    return ", ".join(f"{safe(name)}: {safe(old)} -> {safe(new)}" for name, (old, new) in genotype.changes.items())
 
 
 def watch_run(run: Path, every: float, out: Path | None, once: bool) -> int:
@@ -154,12 +163,12 @@ def watch_run(run: Path, every: float, out: Path | None, once: bool) -> int:
         RunFolderError: if the folder is of no run, or with ``once`` not there.
     """
     page = page_of(run, out)
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack characters of a name
     console = Console(highlight=False)
     trends = console.encoding.lower().startswith("utf")
     if once:
         return _once(run, page if out else None, console, trends)
-    os.nice(10)  # the page is drawn on the cores that the search computes on
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of half a run there is much to warn of
         try:
@@ -195,16 +204,17 @@ def _follow(run: Path, every: float, page: Path, console: Console, trends: bool)
 def _until_end(watched: Watched, writer: PageWriter, every: float, show: Show) -> int:
     while True:
         seen = watched.look(time.time())
-        if seen.status == "waiting":
-            show(seen, [f"No run in {safe(str(watched.path))} yet: waiting for one to begin. Ctrl-C ends this."])
-        else:
-            writer.update(seen)
-            show(seen, [writer.note])
         if seen.status in ("finished", "left"):
             writer.finish(seen)
-            show(seen, [*ending_of(seen), writer.note])
+            show(seen, [*ending_of(seen), *([writer.note] if seen.courses else [])])
             return 0 if seen.status == "finished" else LEFT
+        writer.update(seen)
+        show(seen, [_waiting(seen) if seen.status == "waiting" else writer.note])
         time.sleep(every)
+
+
+def _waiting(seen: Snapshot) -> str:
+    return f"No run in {safe(str(seen.path))} yet: waiting for one to begin. Ctrl-C ends this."
 
 
 def ending_of(seen: Snapshot) -> list[str]:

@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from .numbers import number, plain, scaled
-from .progress import Row, Snapshot
+from .progress import Course, Genotype, Row, Snapshot
 
 BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 TREND = 30  # characters of a trend
-BAR = 30  # characters of the bar
+BAR = 16  # characters of the bar
 MOST_CHANGES = 6  # that are named
 DRAWN = "drawn_"
 # Column: what it is called, how its values are written; in this order. Other columns follow.
@@ -35,6 +35,9 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "skip_share": ("skip connections", ".0%"),
     "none_share": ("edges that none leads", ".0%"),
     "derived_macs": ("MACs of the network", ""),
+    "expected_macs": ("MACs expected", ""),
+    "expected_parameters": ("parameters expected", ""),
+    "expected_latency_ms": ("latency expected, ms", ".3f"),
     "macs": ("MACs of the network", ""),
     "macs_spent": ("MACs spent", ""),
     "learning_rate": ("learning rate", ".2g"),
@@ -93,17 +96,15 @@ def frame(seen: Snapshot, notes: Iterable[str] = (), trends: bool = True) -> Ren
         notes: sentences at its end.
         trends: whether the terminal has the characters that a trend is drawn with.
     """
+    course = seen.shown
     parts: list[RenderableType] = [_title(seen)]
     if seen.stages:
-        parts.append(_stages(seen))
-    if seen.current is not None or seen.shown is not None:
-        parts.append(_progress(seen))
-    if seen.rows:
-        parts.append(_figures(seen, trends))
-        parts += _drawn(seen.rows[-1])
-    parts += _guard(seen)
+        parts += [_stages(seen), _progress(seen)]
+    if course is not None:
+        parts += [_figures(course, trends), *_drawn(course.rows[-1]), *_guard(course)]
     parts += [Text(note) for note in notes]
-    parts += _genotype(seen)  # last: where the window is low, this is what is cut off
+    if course is not None and seen.genotype is not None:
+        parts += _genotype(seen.genotype, course.kind)  # last: where the window is low, this is what is cut off
     return Group(*parts)
 
 
@@ -146,50 +147,50 @@ def _stages(seen: Snapshot) -> Flow:
 
 
 def _progress(seen: Snapshot) -> RenderableType:
-    if seen.current is None or seen.current != seen.shown:
-        doing = f"{seen.current.title} {'at work' if seen.status == 'running' else 'not done'}" if seen.current else ""
-        last = f"below: {seen.shown.title}" if seen.shown else ""
+    course, current = seen.shown, seen.current
+    if course is None or current != course.stage:
+        doing = f"{current.title} {'at work' if seen.status == 'running' else 'not done'}" if current else ""
+        last = f"below: {course.stage.title}" if course else ""
         return Text("; ".join(part for part in (doing, last) if part))
     grid = Table.grid(padding=(0, 1))
-    share = seen.done / seen.total if seen.total else seen.share
-    cells: list[RenderableType] = [Text(counted(seen), "bold")]
+    grid.add_column(no_wrap=True)
+    share = course.done / course.total if course.total else course.share
+    cells: list[RenderableType] = [Text(counted(course), "bold")]
     if share is not None:
         cells.append(ProgressBar(total=1, completed=min(1.0, share), width=BAR))
-    cells.append(Text(_ending(seen)))
+    cells.append(Text(_ending(course) if seen.status == "running" else ""))
     grid.add_row(*cells)
-    return grid
+    warmup = number(seen.config.get("warmup_epochs")) or 0
+    if course.done > warmup or "entropy" not in course.rows[-1]:
+        return grid
+    return Group(grid, Text(f"warm-up to epoch {warmup:g}: only weights learn; later epochs take longer", "dim"))
 
 
-def counted(seen: Snapshot) -> str:
-    """How far the stage is."""
-    of = f" of {seen.total}" if seen.total else ""
-    budget = f", {seen.share:.0%} of the budget" if not of and seen.share is not None else ""
-    return f"{seen.kind} {seen.done}{of}{budget}"
+def counted(course: Course) -> str:
+    """How far a stage is."""
+    of = f" of {course.total}" if course.total else ""
+    budget = f", {course.share:.0%} of the budget" if not of and course.share is not None else ""
+    return f"{course.kind} {course.done}{of}{budget}"
 
 
-def _ending(seen: Snapshot) -> str:
-    if seen.status != "running":
-        return ""
-    if seen.total is not None and seen.done >= seen.total:
+def _ending(course: Course) -> str:
+    if course.total is not None and course.done >= course.total:
         return "done; completing the stage"
-    told = left(seen.seconds_left)
-    warmup = number(seen.config.get("warmup_epochs"))
-    if told and warmup and seen.kind == "epoch" and seen.done <= warmup and "entropy" in seen.rows[-1]:
-        return f"{told} (warm-up to epoch {warmup:g}: later ones take longer)"
+    told = left(course.seconds_left)
     return f"{told} (estimate)" if told else ""
 
 
-def columns_of(seen: Snapshot) -> list[str]:
+def columns_of(course: Course) -> list[str]:
     """The columns that are shown, in order."""
-    present = dict.fromkeys(name for row in seen.rows for name in row)
+    present = dict.fromkeys(name for row in course.rows for name in row)
     known = [name for name in FIGURES if name in present]
     others = [name for name in present if name not in FIGURES and name not in NEVER and not name.startswith(DRAWN)]
-    operations = seen.lines[-1].get("operations") if seen.lines else None
+    operations = course.lines[-1].get("operations") if course.lines else None
     shown = []
     for name in known + others:
-        values = [row.get(name, math.nan) for row in seen.rows]
-        absent = isinstance(operations, list) and ONLY_WITH.get(name, operations) not in (operations, *operations)
-        if any(map(math.isfinite, values)) and not (absent and not any(values)):
+        values = [row.get(name, math.nan) for row in course.rows]
+        cannot_be = name in ONLY_WITH and isinstance(operations, list) and ONLY_WITH[name] not in operations
+        if any(map(math.isfinite, values)) and (any(values) or not cannot_be):
             shown.append(name)
     return shown
 
@@ -207,15 +208,15 @@ def label(name: str) -> str:
     return FIGURES[name][0] if name in FIGURES else safe(name).replace("_", " ")
 
 
-def _figures(seen: Snapshot, trends: bool) -> Table:
+def _figures(course: Course, trends: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD if trends else box.ASCII2, pad_edge=False, padding=(0, 1), show_edge=False)
     table.add_column("")
     table.add_column("now", justify="right", no_wrap=True)
     table.add_column("before", justify="right", style="dim", no_wrap=True)
     if trends:
-        table.add_column(f"{seen.kind}s 1 to {seen.done}", no_wrap=True, style="cyan")
-    for name in columns_of(seen):
-        values = [row.get(name, math.nan) for row in seen.rows]
+        table.add_column(f"{course.kind}s 1 to {course.done}", no_wrap=True, style="cyan")
+    for name in columns_of(course):
+        values = [row.get(name, math.nan) for row in course.rows]
         before = figure(name, values[-2]) if len(values) > 1 else "-"
         cells = [label(name), figure(name, values[-1]), before, *([sparkline(values)] if trends else [])]
         table.add_row(*map(Text, cells))
@@ -228,23 +229,20 @@ def _drawn(row: Row) -> list[RenderableType]:
     return [Text(f"drawn in the last epoch: {', '.join(counts)}")] if counts else []
 
 
-def _guard(seen: Snapshot) -> list[RenderableType]:
-    if not any("guard" in line for line in seen.lines):
+def _guard(course: Course) -> list[RenderableType]:
+    if not any("guard" in line for line in course.lines):
         return []
-    spoken = seen.guard
+    spoken = course.guard
     if spoken is None:
         return [Text("guard against collapse: nothing wrong so far")]
     return [Text(f"guard against collapse, at epoch {spoken[0]}: {safe(spoken[1])}", "bold yellow")]
 
 
-def _genotype(seen: Snapshot) -> list[RenderableType]:
-    genotype = seen.genotype
-    if genotype is None:
-        return []
+def _genotype(genotype: Genotype, kind: str) -> list[RenderableType]:
     parts: list[RenderableType] = [Text("")]
     changes = genotype.changes
     if genotype.before:
-        since = f"the {seen.kind} before" if seen.kind == "epoch" else "the best one before"
+        since = "the epoch before" if kind == "epoch" else "the best one before"
         count = f"{len(changes)} of {len(genotype.choices)} choices" if changes else "nothing"
         parts.append(Text(f"Changed since {since}: {count}"))
     for name, (old, new) in list(changes.items())[:MOST_CHANGES]:
@@ -270,15 +268,17 @@ def _choices(choices: Mapping[str, Any], changed: set[str]) -> Table:
     return table
 
 
-def as_line(seen: Snapshot, row: Row) -> str:
-    """A row as a line of a log."""
-    index = int(row[seen.kind]) + 1
-    of = f"/{seen.total}" if seen.total else ""
-    values = [
-        f"{label(name)} {figure(name, row[name])}"
-        for name in columns_of(seen)
-        if math.isfinite(row.get(name, math.nan))
-    ]
-    told = left(seen.seconds_left) if index == seen.done and seen.status == "running" else ""
-    title = seen.shown.title if seen.shown is not None else ""
-    return f"{title}  {seen.kind} {index}{of}  {', '.join(values)}" + (f"  ({told}, an estimate)" if told else "")
+def as_line(course: Course, row: Row, is_running: bool) -> str:
+    """A row as a line of a log.
+
+    Args:
+        course: of the stage.
+        row: one of its rows.
+        is_running: whether more rows of this stage will come.
+    """
+    index = int(row[course.kind]) + 1
+    of = f"/{course.total}" if course.total else ""
+    shown = [name for name in columns_of(course) if math.isfinite(row.get(name, math.nan))]
+    values = ", ".join(f"{label(name)} {figure(name, row[name])}" for name in shown)
+    told = left(course.seconds_left) if is_running and index == course.done and index != course.total else ""
+    return f"{course.stage.title}  {course.kind} {index}{of}  {values}" + (f"  ({told}, an estimate)" if told else "")

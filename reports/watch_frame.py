@@ -21,6 +21,7 @@ BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 TREND = 30  # characters of a trend
 BAR = 16  # characters of the bar
 MOST_CHANGES = 6  # that are named
+LONGEST = 500  # characters of a value
 DRAWN = "drawn_"
 # Column: what it is called, how its values are written; in this order. Other columns follow.
 FIGURES: Mapping[str, tuple[str, str]] = {
@@ -48,7 +49,9 @@ ONLY_WITH = {"skip_share": "skip_connect", "none_share": "none"}  # operations t
 
 def safe(value: Any) -> str:
     """A value from a file as text that does nothing to a terminal: what is not printable is written as its code."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain(value))
+    text = plain(value)
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def sparkline(values: Sequence[float], width: int = TREND) -> str:
@@ -111,9 +114,9 @@ def frame(seen: Snapshot, notes: Iterable[str] = (), trends: bool = True) -> Ren
 def _title(seen: Snapshot) -> Text:
     config, strategy = seen.config, seen.provenance.get("strategy", seen.config.get("strategy"))
     facts = [config.get("space"), strategy, config.get("data"), config.get("recipe")]
-    told = [safe(fact) for fact in facts if fact is not None]
+    told = [safe(fact) for fact in facts if isinstance(fact, str | int | float)]  # an alias in YAML may have no end
     told += ["simulated data"] if seen.simulated else []
-    told += [f"seed {safe(config['seed'])}"] if config.get("seed") is not None else []
+    told += [f"seed {config['seed']}"] if isinstance(config.get("seed"), int) else []
     return Text.assemble((safe(str(seen.path)), "bold"), "  " if told else "", (", ".join(told), "dim"))
 
 

@@ -37,7 +37,7 @@ def commands() -> list[Command]:
     found: list[Command] = [(module, ()) for module in modules_with_commands()]
     found += [("facenas", ("search", strategy)) for strategy in OPTIONS]
     found += [("facenas", (name,)) for name in ("nnictl", *COMMANDS)]
-    return [*found, *(("reports", (name,)) for name in ("papers", "export", "gallery"))]
+    return [*found, *(("reports", (name,)) for name in ("papers", "export", "gallery", "watch"))]
 
 
 def modules_with_commands() -> list[str]:

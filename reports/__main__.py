@@ -1,17 +1,18 @@
-"""``python -m reports RUN [RUN ...] --out PAGE.html``, and ``python -m reports papers --table TABLE``."""
+"""``python -m reports RUN [RUN ...] --out PAGE.html``, and the commands ``papers``, ``export`` and ``watch``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from searchspaces.cli import run_command
 from searchspaces.errors import ConfigError
 from searchspaces.folder import check_finished
 
 REPETITIONS = 100  # timed runs of each network, as everywhere
+LONGEST_PAUSE = 3600  # seconds between two looks at a run
 
 
 def report(runs: list[Path], out: Path | None = None) -> None:
@@ -162,15 +163,35 @@ def gallery(runs: list[Path], out: Path = Path("gallery")) -> None:
     print(f"{files[0]}, and {len(files) - 1} files beside it")
 
 
+def watch(run: Path, every: float = 2.0, out: Path | None = None, once: bool = False) -> int:
+    """Show a running search in the terminal, and write its page anew as epochs end (docs/reports.md).
+
+    Args:
+        run: the run folder; one that is not there yet is waited for.
+        every: seconds between two looks into the folder.
+        out: the page; RUN/watch.html by default.
+        once: print the run as it is now and end; no page is written unless --out names it.
+
+    Raises:
+        ConfigError: if the page would take the place of a file of the run, or every is not above 0.
+        RunFolderError: if the folder is of no run, or with --once not there.
+    """
+    if not 0 < every <= LONGEST_PAUSE:
+        raise ConfigError(f"every is {every:g}, but must be above 0 and at most {LONGEST_PAUSE} seconds.")
+    from .watch import watch_run
+
+    return watch_run(run, every, out, once)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"papers": papers, "export": export, "gallery": gallery, "watch": watch}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """``papers`` as the first argument asks for a paper's table; a run folder of that name is ``./papers``."""
+    """The first argument may name another command than the page; a run folder of that name is ``./papers``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["papers"]:
-        return run_command(papers, arguments[1:], prog="python -m reports papers")
-    if arguments[:1] == ["export"]:
-        return run_command(export, arguments[1:], prog="python -m reports export")
-    if arguments[:1] == ["gallery"]:
-        return run_command(gallery, arguments[1:], prog="python -m reports gallery")
+    if arguments and arguments[0] in COMMANDS:
+        name = arguments[0]
+        return run_command(COMMANDS[name], arguments[1:], prog=f"python -m reports {name}")
     return run_command(report, arguments, prog="python -m reports")
 
 

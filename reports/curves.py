@@ -128,6 +128,7 @@ def candidates_figure(table: pd.DataFrame) -> Figure | None:
         chosen = table.iloc[best]
         ring = {"s": 110, "facecolor": "none", "edgecolor": ORANGE, "linewidth": 2}
         left.scatter([chosen["macs"] / 1e6], [chosen[column]], **ring)
+        left.margins(0.12)  # so that the ring is not cut
     _style(left, f"Candidates: {merit} over cost (ringed: the best)", "MACs of the candidate, millions")
     tried = np.arange(1, len(table) + 1)
     right.scatter(tried, table[column], s=18, color=BLUE, alpha=0.5, linewidth=0, label="candidate")

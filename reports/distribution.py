@@ -158,7 +158,10 @@ def _legends(part: SubFigure, grid: np.ndarray, operations: list[str], beta_rows
     room = grid[2, 0] if len(grid) > 2 and not grid[2, 0].axison else None
     style: dict[str, Any] = {"fontsize": 7.5, "frameon": False, "labelcolor": INK}
     if room is not None:
-        legend = room.legend(handles=entries, loc="upper left", bbox_to_anchor=(-0.02, 1.15), borderaxespad=0, **style)
+        as_stacked = [*entries[-2::-1], entries[-1]]  # from the top band to the lowest: told without colours too
+        legend = room.legend(
+            handles=as_stacked, loc="upper left", bbox_to_anchor=(-0.02, 1.15), borderaxespad=0, **style
+        )
         legend.set_in_layout(False)  # it hangs over empty panels and must not stretch its own
     else:
         part.legend(handles=entries, loc="outside lower left", ncols=4, **style)

@@ -20,11 +20,17 @@ from .figures import fix_layout
 from .palette import INK
 from .pictures import PLACED, draw_figure
 from .run import Run
+from .strokes import text_width
 
 WIDTHS = {"column": 3.3, "page": 7.0}  # inches, of a paper with two columns
 LEAST, MOST, USUAL = 7.0, 8.0, 7.5  # points of text: the smallest, the largest where panels are stacked, and of labels
 DRAWN_AT = 9.0  # points of the labels of figures that are `PLACED`
 PANEL = 1.75  # inches of height of a panel that is as wide as a column
+LINE = 0.15  # inches of a line of text
+MARGIN = 0.75  # inches beside a panel, of the labels of its scale
+TOP = 0.5  # inches above and below it, of its title and its label
+SAMPLE = 0.6  # inches of an entry of a legend beside its words
+BOLD = 1.15  # times the width of usual text
 LARGEST = 1.5  # times its width on a screen
 STACKED = 2  # panels side by side that may be put below each other
 
@@ -95,13 +101,13 @@ def _rearrange(figure: Figure, wide: float) -> None:
         text.set_fontsize(min(max(_points(text), LEAST), MOST))
     columns = _columns(figure)
     stacked = columns <= STACKED and wide < WIDTHS["page"]
-    for ax in figure.axes if columns <= STACKED else ():
-        _narrow_legend(ax, stacked)
+    below = [_narrow_legend(ax, stacked) for ax in figure.axes] if columns <= STACKED else []
     if stacked:
-        grid = GridSpec(len(figure.axes), 1, figure=figure)
+        heights = [PANEL + LINE * (_wrap(ax, wide) + lines) for ax, lines in zip(figure.axes, below, strict=True)]
+        grid = GridSpec(len(figure.axes), 1, figure=figure, height_ratios=heights)
         for place, ax in enumerate(figure.axes):
             ax.set_subplotspec(grid[place, 0])
-        figure.set_size_inches(wide, PANEL * len(figure.axes))
+        figure.set_size_inches(wide, sum(heights))
     else:
         _widen(figure, WIDTHS["page"])
 
@@ -118,18 +124,56 @@ def _widen(figure: Figure, wide: float) -> None:
         wide *= 1.05
 
 
-def _narrow_legend(ax: Axes, stacked: bool) -> None:
-    """A legend with few columns; one below its panel goes further down, where the panel's label is above it."""
+def _wrap(ax: Axes, wide: float) -> int:
+    """Break titles and labels that are longer than their panel; how many lines of height that adds."""
+    titles = {ax.get_title(place) for place in ("left", "center", "right")}
+    added = 0
+    for text in ax.findobj(Text):
+        upright = text is ax.yaxis.label
+        if text.get_text().strip() and (upright or text is ax.xaxis.label or text.get_text() in titles):
+            room = PANEL - TOP if upright else wide - MARGIN
+            lines = _broken(text.get_text(), room, text)
+            text.set_text("\n".join(lines))
+            added += 0 if upright else len(lines) - 1
+    return added
+
+
+def _broken(words: str, room: float, like: Text) -> list[str]:
+    """Words in lines of at most ``room`` inches, where no single word is longer."""
+    lines: list[str] = []
+    for word in words.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _inches(longer, like) > room:
+            lines.append(word)
+        else:
+            lines[-1:] = [longer]
+    return lines
+
+
+def _inches(words: str, like: Text) -> float:
+    return (BOLD if like.get_fontweight() == "bold" else 1.0) * text_width(words, _points(like))
+
+
+def _narrow_legend(ax: Axes, stacked: bool) -> int:
+    """A legend with few columns; one below its panel goes further down, where the panel's label is above it.
+
+    Returns:
+        How many lines below the panel it needs.
+    """
     legend = ax.get_legend()
     if legend is None:
-        return
+        return 0
     below = legend.get_bbox_to_anchor().transformed(ax.transAxes.inverted()).y1 < 0
     where: dict[str, Any] = (
         {"loc": "upper center", "bbox_to_anchor": (0.5, -0.38 if stacked else -0.2)} if below else {}
     )
     handles, labels = ax.get_legend_handles_labels()
-    columns = 2 if below else 3 if len(labels) > 3 else 1
+    if below:
+        columns = 2 if 2 * (SAMPLE + max(text_width(name, USUAL) for name in labels)) <= WIDTHS["column"] else 1
+    else:
+        columns = 3 if len(labels) > 3 else 1
     ax.legend(handles, labels, fontsize=USUAL, frameon=False, labelcolor=INK, ncols=columns, **where)
+    return -(-len(labels) // columns) + 1 if below else 0
 
 
 def _columns(figure: Figure) -> int:

@@ -7,7 +7,7 @@ its own: none of these is shown to be better than another. Of these the fastest 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from .numbers import milliseconds, percent
@@ -18,7 +18,8 @@ MOST_NAMES = 3
 RULE = (
     "The rule: a network fits a budget if the upper quartile of its times does. Of those that fit, the best figure "
     "counts, and with it all whose 95 % intervals overlap its own: none of these is shown to be better than another, "
-    "so the fastest of them is recommended. Networks without a time on the device or without an interval are left out."
+    "so the fastest of them is recommended. A line holds up to the budget of the next one, and its reason tells of all "
+    "that fit at the end of it. Networks without a time on the device or without an interval are left out."
 )
 
 
@@ -59,8 +60,7 @@ class Rung:
         budget: milliseconds.
         row: the recommended architecture, ``time`` its time.
         best: the one with the best figure that fits; often another.
-        why: the reason in words.
-        equal: how many that fit are not shown to be worse than the best.
+        why: the reason in words, as far as it holds at the end of the line.
     """
 
     budget: float
@@ -68,7 +68,6 @@ class Rung:
     time: Time
     best: Row
     why: str
-    equal: int
 
 
 def groups(rows: Sequence[Row]) -> list[Group]:
@@ -127,14 +126,18 @@ def ladder(times: Sequence[Time]) -> list[float]:
 
 
 def recommendations(group: Group, device: str) -> list[Rung]:
-    """The recommended architecture for each budget on a device; a budget that changes nothing is left out."""
+    """The recommended architecture for each budget on a device; a budget that changes nothing is left out.
+
+    A line holds from its budget to the next one's; its reason tells of all that fit at the end.
+    """
     timed = [(row, row.times[device]) for row in group.judged if device in row.times]
     rungs: list[Rung] = []
     for budget in ladder([time for _, time in timed]):
         fits = [(row, time) for row, time in timed if time.high <= budget]
         rung = _rung(budget, fits)
-        last = rungs[-1] if rungs else None
-        if last is None or (rung.row, rung.best, rung.equal) != (last.row, last.best, last.equal):
+        if rungs and (rung.row, rung.best) == (rungs[-1].row, rungs[-1].best):
+            rungs[-1] = replace(rung, budget=rungs[-1].budget)
+        else:
             rungs.append(rung)
     return rungs
 
@@ -145,7 +148,7 @@ def _rung(budget: float, fits: Sequence[tuple[Row, Time]]) -> Rung:
     equal = [(row, time) for row, time in fits if overlaps(row, best)]
     row, time = min(equal, key=lambda pair: (pair[1].ms, _merit(pair[0])))
     others = [other for other, _ in equal if other is not row]
-    return Rung(budget, row, time, best, _reason(row is best, others, len(fits)), len(equal))
+    return Rung(budget, row, time, best, _reason(row is best, others, len(fits)))
 
 
 def _reason(is_best: bool, others: Sequence[Row], fits: int) -> str:

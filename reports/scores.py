@@ -35,11 +35,12 @@ def scores_figure(found: Mapping[str, Any], baseline: Mapping[str, Any] | None =
 def _draw_histogram(
     ax: Axes, found: Mapping[str, Any], edges: np.ndarray, sides: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    for key, shares, colour in zip(("positive", "negative"), sides, (BLUE, ORANGE), strict=True):
+    looks = ((BLUE, 0.35, "-"), (ORANGE, 0.15, (0, (2, 1))))  # which differ in print without colours too
+    for key, shares, (colour, filled, dash) in zip(("positive", "negative"), sides, looks, strict=True):
         count = number(entry(found, "counts", key))
         label = f"{found.get(key)}" + (f" ({count:,.0f})" if count is not None else "")
-        ax.stairs(shares, edges, fill=True, alpha=0.35, facecolor=colour, edgecolor="none")
-        ax.stairs(shares, edges, color=colour, linewidth=1.3, label=label)
+        ax.stairs(shares, edges, fill=True, alpha=filled, facecolor=colour, edgecolor="none")
+        ax.stairs(shares, edges, color=colour, linewidth=1.3, linestyle=dash, label=label)
     threshold = number(found.get("threshold"))
     if threshold is not None:
         ax.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)), label="threshold")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def open_run(path: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
         raise RunFolderError(f"Cannot write to {path}: {error.strerror or error}. Choose another --out.") from error
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _hold(lock)
         except OSError as error:
             raise RunFolderError(
                 f"Another process is running in {path}. Wait for it, or choose another --out."
@@ -45,6 +46,30 @@ def open_run(path: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
         yield
     finally:
         os.close(lock)  # which releases it
+
+
+def _hold(lock: int) -> None:
+    """Take the lock; tried again soon, because whoever asks `is_held` has it for an instant."""
+    for pause in (0.02, 0.1):
+        with suppress(BlockingIOError):
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(pause)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process of this machine is at work in a run folder; nothing is written to find out."""
+    try:
+        lock = os.open(path / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
@@ -84,7 +109,10 @@ def check_finished(path: Path) -> None:
 def _empty(path: Path) -> None:
     for entry in path.iterdir():
         if entry.name != LOCK:
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)  # of a page that is being written it may just have been renamed
 
 
 def write_config(path: Path, options: dict[str, Any]) -> None:

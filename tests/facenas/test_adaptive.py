@@ -11,6 +11,7 @@ import torch
 
 from facenas.__main__ import main as facenas
 from facenas.pipeline import search_command
+from reports.progress import Watched
 from searchspaces import Architecture, build_space
 from searchspaces.architecture import load_weights
 from searchspaces.pta import CONFIGURATIONS, REPORTED, choices_of, configuration_of
@@ -97,6 +98,12 @@ def test_files_for_an_application_and_the_report(finished):
     assert names >= {"pta.onnx", "tiers.json", *(f"{name}.onnx" for name in REPORTED)}
     assert "Configurations" in (finished / "report.html").read_text()
     assert facenas(["deploy", str(finished), "--repetitions", "2", "--configurations", "HHH,LLL"]) == 0
+
+
+def test_who_watches_it_knows_its_stages(finished):
+    seen = Watched(finished).look(0)
+    assert (seen.status, seen.stages[1].title, seen.stages[-2].title) == ("finished", "sampled training", "MobileNetV2")
+    assert [course.done for course in seen.courses] == [course.total for course in seen.courses] == [2, 2]
 
 
 def test_the_search_log_counts_what_was_drawn(finished):

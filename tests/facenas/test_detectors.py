@@ -14,6 +14,7 @@ from evaluators.checkpoint import EpochCheckpoint
 from facenas.__main__ import main as facenas
 from facenas.options import GumbelOptions, PCDartsOptions, resolve, to_dict
 from facenas.pipeline import search_command
+from reports.progress import Watched
 from searchspaces import Architecture
 
 TINY = [
@@ -68,6 +69,13 @@ def test_a_run_has_the_same_detector_without_and_with_a_random_autofem(finished)
     assert {"margin", "anchors"} <= {row["option"] for row in provenance["deviations"]}
     page = (finished / "report.html").read_text()
     assert "without AutoFEM" in page and "random AutoFEM" in page and "ACER" not in page
+
+
+def test_who_watches_it_knows_its_stages(finished):
+    seen = Watched(finished).look(0)
+    assert seen.status == "finished"
+    told = ["search", "training", "random AutoFEM", "without AutoFEM"]
+    assert [course.stage.title for course in seen.courses if course.done == course.total] == told
 
 
 def test_a_killed_search_of_trees_ends_as_if_it_had_not_stopped(faces, finished, tmp_path, monkeypatch):

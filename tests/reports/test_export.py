@@ -118,7 +118,7 @@ def test_values_are_the_run_s_in_seconds_and_fractions(run_folder: Path, tmp_pat
 @pytest.mark.parametrize("width", WIDTHS)
 def test_figures_can_be_read_at_their_width(kinds_of_runs: list[Path], width: str) -> None:
     drawn = 0
-    for path in kinds_of_runs:
+    for path in [*kinds_of_runs, *(path / "baseline" for path in kinds_of_runs if (path / "baseline").is_dir())]:
         run = Run(path).read_all()
         for name in ALL_FIGURES:
             figure, _ = printed_figure(run, name, width)
@@ -134,6 +134,34 @@ def test_figures_can_be_read_at_their_width(kinds_of_runs: list[Path], width: st
             assert box.x0 > -0.05 and box.x1 < figure.get_figwidth() + 0.05, (path.name, name)
             assert box.y0 > -0.05 and box.y1 < figure.get_figheight() + 0.05, (path.name, name)
     assert drawn > 8
+
+
+def test_stacked_panels_are_high_enough_and_hold_their_words(run_folder: Path) -> None:
+    shares = {"edges": [0.0, 0.5, 1.0], "positive": [0.1, 0.9], "negative": [0.8, 0.2]}
+    curve = {"far": [0.0, 0.1, 1.0], "frr": [0.9, 0.2, 0.0]}
+    sides = {"positive": "the same person", "negative": "two people who are not the same"}
+    counts = {"positive": 450, "negative": 45000}
+    scores = {**sides, "counts": counts, "threshold": 0.4, "score": "similarity", "histogram": shares, "roc": curve}
+    (run_folder / "scores.json").write_text(json.dumps(scores))
+    run = Run(run_folder).read_all()
+    assert run.baseline is not None
+    for beside, name in ((run, "scores"), (run.baseline, "search")):
+        figure, _ = printed_figure(beside, name, "column")
+        assert figure is not None and len(figure.axes) == 2
+        FigureCanvasAgg(figure)
+        figure.draw_without_rendering()
+        for ax in figure.axes:
+            assert ax.get_window_extent().height / figure.dpi > 0.9  # inches
+        titles = [ax.get_title(place) for ax in figure.axes for place in ("left", "center")]
+        labels = [label for ax in figure.axes for label in (ax.xaxis.label, ax.yaxis.label)]
+        legends = [text for ax in figure.axes if (legend := ax.get_legend()) for text in legend.get_texts()]
+        words = [*labels, *legends, *(text for text in shown_texts(figure) if text.get_text() in titles)]
+        assert len(words) > 6
+        for text in words:
+            box = text.get_window_extent()
+            assert box.x0 > -2 and box.x1 < figure.bbox.x1 + 2, text.get_text()
+        boxes = [ax.get_tightbbox() for ax in figure.axes]
+        assert boxes[0] is not None and boxes[1] is not None and boxes[0].y0 > boxes[1].y1 - 2  # nothing overlaps
 
 
 def test_scaling_keeps_the_samples_of_a_legend_beside_their_words() -> None:

@@ -43,17 +43,15 @@ class Needs:
     Attributes:
         what: data, device or training that is missing here.
         command: for those who hold it.
-        experiment: of `facenas.reproduce`, where one is made for the table; its result file fills the table.
     """
 
     what: str
     command: str = ""
-    experiment: str = ""
 
 
 def _reproduced(experiment: str, what: str, *data: str) -> Needs:
     command = f"python -m facenas.reproduce {experiment} {' '.join(f'--{name} FOLDER' for name in data)}"
-    return Needs(f"{what}, and a training", command, experiment)
+    return Needs(f"{what}, and a training", command)
 
 
 OULU = "OULU-NPU (licensed)"
@@ -106,8 +104,8 @@ KNOWN_ERRORS: Mapping[str, Mapping[str, str]] = {
         "D6": "cannot be of the same construction as D5 at the widths of the paper's Table 1",
     },
     "airface-table2": {
-        "5e-4, last layer x10": "the same three figures stand in Table 3 at ArcFace (m=0.5, NS): the loss of this "
-        "table is not said, and is not the paper's own if these are one training",
+        "5e-4, last layer x10": "the same three figures stand in Table 3 at ArcFace (m=0.5, NS); this table does not "
+        "say its loss",
     },
 }
 

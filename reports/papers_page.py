@@ -15,7 +15,7 @@ from searchspaces.files import write_text
 
 from .numbers import NARROW
 from .page import HERE, _hash, _template
-from .paper_catalog import ALL_TABLES, TABLES_OF
+from .paper_catalog import ALL_TABLES, TABLES_OF, TARGETS
 from .paper_comparison import CLOSE, EQUAL, NEAR, REASONED, UNEXPLAINED, WANTING, Compared, Figure, compare_all
 from .papers import printed_figure
 from .tables import Row
@@ -23,6 +23,7 @@ from .tables import Row
 FORMAT = 1
 SUFFIXES = (".html", ".json")
 TITLE = "The papers' tables beside ours"
+ROUNDED = 0.0005  # a relative deviation that shows as 0.0 %
 WITHIN = f"within {100 * NEAR:g}{NARROW}%"
 STATES: Mapping[str, str] = {
     EQUAL: "equal as printed",
@@ -86,6 +87,7 @@ def render_papers(compared: Mapping[str, Compared]) -> str:
         notes=NOTES,
         cells=cells,
         lacking=lacking,
+        fillable={table for targets in TARGETS.values() for places in targets.values() for table, _, _ in places},
     )
     style = Markup((HERE / "page.css").read_text(encoding="utf-8"))
     policy = f"default-src 'none'; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
@@ -120,6 +122,7 @@ def lacking(compared: Compared) -> bool:
 def cells(compared: Compared) -> tuple[list[str], list[Row]]:
     """Headings and rows: three cells for each column in which we have figures, one for each other, and the reasons."""
     ours = compared.ours
+    explained = any(row.reasons for row in compared.rows)
     keys = [*ours, *(key for key in compared.table.columns if key not in ours)]
     headings = []
     for key in keys:
@@ -128,8 +131,8 @@ def cells(compared: Compared) -> tuple[list[str], list[Row]]:
     for row in compared.rows:
         line = [text for key in keys for text in _cells(row.figures[key], key in ours)]
         errors = "".join(f"Error of the paper: {error}. " for error in row.errors)
-        rows.append(Row(row.name, (*line, *(["; ".join(row.reasons)] if ours else [])), errors.strip()))
-    return headings + (["why it deviates"] if ours else []), rows
+        rows.append(Row(row.name, (*line, *(["; ".join(row.reasons)] if explained else [])), errors.strip()))
+    return headings + (["why it deviates"] if explained else []), rows
 
 
 def _cells(figure: Figure, beside: bool) -> list[str]:
@@ -148,7 +151,9 @@ def deviation_text(figure: Figure) -> str:
     if figure.deviation is None:
         return "" if figure.paper is None or figure.ours is None else "the paper has 0"
     change = f"{100 * figure.deviation:+.1f}{NARROW}%"
-    return f"equal ({change})" if figure.is_equal and figure.deviation else "equal" if figure.is_equal else change
+    if figure.is_equal:
+        return "equal" if abs(figure.deviation) < ROUNDED else f"equal ({change})"
+    return change
 
 
 def as_json(compared: Mapping[str, Compared]) -> str:

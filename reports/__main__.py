@@ -129,7 +129,7 @@ def _list_tables() -> None:
 
     width = max(map(len, ALL_TABLES))
     for name, known in ALL_TABLES.items():
-        how = "computed here" if name in COMPUTED else "the paper's figures only; ours are in the report of a run"
+        how = "computed here" if name in COMPUTED else "the paper's figures only; ours need data or a device"
         print(f"{name:{width}}  {known.title} ({how})")
     print("Show one with --table NAME; write all, beside ours, with --out papers.html.")
 

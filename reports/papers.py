@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from searchspaces.naming import Registry
 
 from .paper_asfd import asfd_table5
-from .paper_catalog import ALL_TABLES
+from .paper_catalog import ALL_TABLES, NEEDS
 from .paper_faces import COMPUTED_HERE
 from .paper_rates import DEVIATION
 from .paper_structure import COMPUTED_TOO
-from .paper_tables import NO_PTA, PTA_TABLE2, PTA_TABLE3, PTA_TABLE4, Column, PaperTable
+from .paper_tables import NO_PTA, PTA_TABLE2, PTA_TABLE3, PTA_TABLE4, PTA_TABLE5, Column, PaperTable
 from .papers_output import Block, Computed
 
 if TYPE_CHECKING:
@@ -300,6 +300,13 @@ def iso_rows() -> dict[str, dict[str, float]]:
     return {row: swap_error_names(values) for row, values in PTA_TABLE3.rows.items()}
 
 
+def _how_to_get_ours(table: PaperTable) -> list[str]:
+    if table in (PTA_TABLE3, PTA_TABLE5):
+        return ["python -m reports RUN shows those of a run beside these."]
+    needs = NEEDS[table.name]
+    return [f"They need {needs.what}: {needs.command}"]
+
+
 def printed_table(table: PaperTable) -> Computed:
     """A table that needs a trained network: the paper's figures alone, under ISO's names."""
     values, columns = iso_rows() if table is PTA_TABLE3 else table.rows, table.columns.items()
@@ -308,7 +315,7 @@ def printed_table(table: PaperTable) -> Computed:
         for row, cells in values.items()
     ]
     headings = ("row", *(f"{column.title}: paper" for column in table.columns.values()))
-    notes = ["These are the paper's figures. Ours need a training: python -m reports RUN shows them beside these."]
+    notes = ["These are the paper's figures. Ours need a training.", *_how_to_get_ours(table)]
     if table is PTA_TABLE3:
         notes.append("APCER and BPCER are shown under ISO's names here: the paper's two columns have changed places.")
     rows = [{"row": row, "paper": dict(cells), "ours": {}, "remarks": {}} for row, cells in values.items()]

@@ -154,7 +154,8 @@ def compare(name: str, repetitions: int, results: Mapping[str, Figures] | None =
     device = None
     if name in COMPUTED:
         computed = compute(name, repetitions)
-        figures, notes, device = figures_of(table, computed.rows), tuple(computed.notes), computed.device
+        figures, device = figures_of(table, computed.rows), computed.device
+        notes = tuple(note for note in computed.notes if not note.startswith("Column "))  # that we do not compare
     for row, cells in (results or {}).get(name, {}).items():
         figures.setdefault(row, {}).update(cells)
     return beside(table, figures, notes, device)
@@ -240,7 +241,7 @@ def _figures_in(file: Path, content: Any) -> Iterable[tuple[tuple[str, str, str]
         remarks = [str(remark) for remark in content["remarks"]]
         if experiment not in TARGETS:
             raise UnknownNameError("table", str(experiment), TARGETS)
-        how = f"recipe {recipe}" + "".join(f"; {remark}" for remark in remarks)
+        how = "; ".join([*([] if recipe == "paper" else [f"recipe {recipe}, not the paper's"]), *remarks])
         for row in rows:
             for heading, cell in row["ours"].items():
                 for target in TARGETS[experiment].get((row["row"], heading), ()):

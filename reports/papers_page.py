@@ -120,9 +120,8 @@ def lacking(compared: Compared) -> bool:
 
 
 def cells(compared: Compared) -> tuple[list[str], list[Row]]:
-    """Headings and rows: three cells for each column in which we have figures, one for each other, and the reasons."""
+    """Headings and rows: three cells for each column in which we have figures, one for each other; reasons as notes."""
     ours = compared.ours
-    explained = any(row.reasons for row in compared.rows)
     keys = [*ours, *(key for key in compared.table.columns if key not in ours)]
     headings = []
     for key in keys:
@@ -130,9 +129,10 @@ def cells(compared: Compared) -> tuple[list[str], list[Row]]:
     rows = []
     for row in compared.rows:
         line = [text for key in keys for text in _cells(row.figures[key], key in ours)]
-        errors = "".join(f"Error of the paper: {error}. " for error in row.errors)
-        rows.append(Row(row.name, (*line, *(["; ".join(row.reasons)] if explained else [])), errors.strip()))
-    return headings + (["why it deviates"] if explained else []), rows
+        reasons = [f"Deviates in {reason}." for reason in row.reasons]
+        errors = [f"Error of the paper: {error}." for error in row.errors]
+        rows.append(Row(row.name, tuple(line), " ".join(reasons + errors)))
+    return headings, rows
 
 
 def _cells(figure: Figure, beside: bool) -> list[str]:

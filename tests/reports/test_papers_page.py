@@ -193,7 +193,11 @@ def test_results_fill_their_rows(tmp_path: Path) -> None:
     table = beside(AUTO_FAS_TABLE1, found["auto-fas-table1"])
     row = next(row for row in table.rows if row.name == "protocol 4: Auto-FAS")
     assert row.figures["acer"].deviation == pytest.approx(13 / 13.6 - 1)
-    assert "made up" in row.reasons[0] and "recipe paper" in row.reasons[0]
+    assert row.reasons[0].endswith("made up")
+    quick = read_results([written(tmp_path / "b.json", {**result("auto-fas-1"), "recipe": "quick"})])
+    assert quick["auto-fas-table1"][row.name]["acer"].reason == "recipe quick, not the paper's; made up"
+    bare = read_results([written(tmp_path / "c.json", {**result("auto-fas-1"), "remarks": []})])
+    assert f"ACER: {NOT_EXPLAINED}" in beside(AUTO_FAS_TABLE1, bare["auto-fas-table1"]).rows[4].reasons[0]
     line = next(line for line in cells(table)[1] if line.name == row.name)
     assert "13 ± 2" in line.cells or "13.00 ± 2.00" in line.cells or "13.0 ± 2.0" in line.cells
     others = [row for row in table.rows if not row.name.endswith("Auto-FAS")]

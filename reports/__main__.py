@@ -1,4 +1,4 @@
-"""``python -m reports RUN [RUN ...] --out PAGE.html``, and the commands ``papers``, ``export`` and ``watch``."""
+"""``python -m reports RUN [RUN ...] --out PAGE.html``, and the commands ``papers``, ``export``, ``gallery``, ``watch``."""
 
 from __future__ import annotations
 
@@ -66,30 +66,34 @@ def papers(
     repetitions: int = REPETITIONS,
     profile: Literal["table5", "text"] | None = None,
     json: bool = False,
+    results: str | None = None,
 ) -> None:
-    """Print a table of a paper beside what this code computes and this machine measures; without --table, list them.
+    """Published tables beside what this code computes and this machine measures: one with --table, all with --out.
+
+    Without either, the tables are listed.
 
     Args:
-        table: the table, such as pta-table4.
-        out: also write it to this file: .md, .csv, .html or .json.
+        table: the table to print, such as pta-table4.
+        out: with --table also write it to this file, .md, .csv, .html or .json; without, the page of all tables,
+            .html or .json.
         repetitions: timed runs of each network.
         profile: for asfd-table5: table5 (the default) leaves out maps of stride 4 where the backbone is a MobileNet,
             as the paper's figures need it; text has them everywhere, as its text says.
         json: print JSON.
+        results: what facenas.reproduce wrote (table.json, or its folder), with commas between several: fills the page.
 
     Raises:
         ConfigError: if the file cannot be written in any format that we know, or the table has no profiles.
     """
-    from .paper_tables import PAPER_TABLES
+    if table is None:
+        _all_papers(out, repetitions, profile, json, results)
+        return
+    if results:
+        raise ConfigError("--results are for the page of all tables: leave --table out, and name the page with --out.")
     from .papers_output import as_json, as_text, check_suffix, write_computed
 
     if out is not None:
         check_suffix(out)
-    if table is None:
-        if out is not None or json:
-            raise ConfigError(f"Name a table with --table: {', '.join(PAPER_TABLES)}.")
-        _list_tables()
-        return
     from .papers import compute
 
     computed = compute(table, repetitions, profile)
@@ -98,15 +102,37 @@ def papers(
         print(write_computed(computed, out), file=sys.stderr)
 
 
+def _all_papers(out: Path | None, repetitions: int, profile: str | None, json: bool, results: str | None) -> None:
+    """The page of all tables, or what can be had where none is asked for."""
+    if profile is not None:
+        raise ConfigError("--profile is of one table: name it with --table.")
+    if out is None and not json:
+        if results:
+            raise ConfigError("--results need a page to be shown on: name it with --out PAGE.html.")
+        _list_tables()
+        return
+    from .paper_comparison import read_results
+    from .papers_page import as_json, check_page, compare_with_progress, write_papers
+
+    if out is not None:
+        check_page(out)
+    files = [Path(file.strip()) for file in (results or "").split(",") if file.strip()]
+    compared = compare_with_progress(repetitions, read_results(files))
+    if json:
+        print(as_json(compared), end="")
+    if out is not None:
+        print(write_papers(compared, out), file=sys.stderr if json else sys.stdout)
+
+
 def _list_tables() -> None:
-    from .paper_tables import PAPER_TABLES
+    from .paper_catalog import ALL_TABLES
     from .papers import COMPUTED
 
-    width = max(map(len, PAPER_TABLES))
-    for name, known in PAPER_TABLES.items():
-        how = "computed here" if name in COMPUTED else "the paper's figures only; ours are in the report of a run"
+    width = max(map(len, ALL_TABLES))
+    for name, known in ALL_TABLES.items():
+        how = "computed here" if name in COMPUTED else "the paper's figures only; ours need data or a device"
         print(f"{name:{width}}  {known.title} ({how})")
-    print("Show one with --table NAME.")
+    print("Show one with --table NAME; write all, beside ours, with --out papers.html.")
 
 
 def export(

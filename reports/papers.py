@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 from searchspaces.naming import Registry
 
 from .paper_asfd import asfd_table5
+from .paper_catalog import ALL_TABLES, NEEDS
 from .paper_faces import COMPUTED_HERE
-from .paper_tables import NO_PTA, PAPER_TABLES, PTA_TABLE2, PTA_TABLE3, PTA_TABLE4, PaperTable
+from .paper_rates import DEVIATION
+from .paper_structure import COMPUTED_TOO
+from .paper_tables import NO_PTA, PTA_TABLE2, PTA_TABLE3, PTA_TABLE4, PTA_TABLE5, Column, PaperTable
 from .papers_output import Block, Computed
 
 if TYPE_CHECKING:
@@ -277,6 +280,19 @@ def expected_operations(repetitions: int) -> Computed:
     return Computed(PTA_TABLE2, rows, (Block("Operations of a forward pass", headings, lines),), [note], None)
 
 
+def printed_figure(column: Column, value: float | None, deviation: float | None = None) -> str:
+    """A figure as a paper prints it, with its deviation over folds; or that it does not.
+
+    >>> printed_figure(Column("APCER", "%", 1), 11.3, 7.3), printed_figure(Column("APCER", "%", 1), 0.83)
+    ('11.3 ± 7.3', '0.83')
+    """
+    if value is None:
+        return "not printed"
+    text = f"{value:.{column.decimals}f}"
+    text = text if float(text) == value else f"{value:g}"  # a single figure with more digits than its column
+    return text if deviation is None else f"{text} ± {deviation:.{column.decimals}f}"
+
+
 def iso_rows() -> dict[str, dict[str, float]]:
     """Table 3 of the PTA paper under ISO's names: its APCER and BPCER change places."""
     from evaluators.metrics import swap_error_names
@@ -284,15 +300,22 @@ def iso_rows() -> dict[str, dict[str, float]]:
     return {row: swap_error_names(values) for row, values in PTA_TABLE3.rows.items()}
 
 
+def _how_to_get_ours(table: PaperTable) -> list[str]:
+    if table in (PTA_TABLE3, PTA_TABLE5):
+        return ["python -m reports RUN shows those of a run beside these."]
+    needs = NEEDS[table.name]
+    return [f"They need {needs.what}: {needs.command}"]
+
+
 def printed_table(table: PaperTable) -> Computed:
     """A table that needs a trained network: the paper's figures alone, under ISO's names."""
-    values = iso_rows() if table is PTA_TABLE3 else table.rows
+    values, columns = iso_rows() if table is PTA_TABLE3 else table.rows, table.columns.items()
     lines = [
-        (row, *(f"{cells[key]:.{column.decimals}f}" for key, column in table.columns.items()))
+        (row, *(printed_figure(column, cells.get(key), cells.get(key + DEVIATION)) for key, column in columns))
         for row, cells in values.items()
     ]
     headings = ("row", *(f"{column.title}: paper" for column in table.columns.values()))
-    notes = ["These are the paper's figures. Ours need a training: python -m reports RUN shows them beside these."]
+    notes = ["These are the paper's figures. Ours need a training.", *_how_to_get_ours(table)]
     if table is PTA_TABLE3:
         notes.append("APCER and BPCER are shown under ISO's names here: the paper's two columns have changed places.")
     rows = [{"row": row, "paper": dict(cells), "ours": {}, "remarks": {}} for row, cells in values.items()]
@@ -300,7 +323,7 @@ def printed_table(table: PaperTable) -> Computed:
 
 
 COMPUTED.register("asfd-table5")(lambda repetitions: asfd_table5())
-for _name, _compute in COMPUTED_HERE.items():
+for _name, _compute in {**COMPUTED_HERE, **COMPUTED_TOO}.items():
     COMPUTED.register(_name)(_compute)
 
 
@@ -319,10 +342,10 @@ def compute(name: str, repetitions: int, profile: str | None = None) -> Computed
     """
     from searchspaces.errors import ConfigError, UnknownNameError
 
-    if name not in PAPER_TABLES:
-        raise UnknownNameError("table", name, PAPER_TABLES)
+    if name not in ALL_TABLES:
+        raise UnknownNameError("table", name, ALL_TABLES)
     if profile is not None:
         if name not in PROFILED:
             raise ConfigError(f"--profile is of {' and '.join(PROFILED)}; {name} has none.")
         return PROFILED[name](profile)
-    return COMPUTED[name](repetitions) if name in COMPUTED else printed_table(PAPER_TABLES[name])
+    return COMPUTED[name](repetitions) if name in COMPUTED else printed_table(ALL_TABLES[name])

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from searchspaces.errors import FacenasError
 from searchspaces.folder import CONFIG, check_finished, check_run, is_held
+from searchspaces.yaml_files import plain_value
 
 from .numbers import entry, number
 from .run import TRAINED_ONCE
@@ -376,7 +375,10 @@ def _lines(text: str) -> tuple[dict[str, Any], ...]:
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    value = yaml.safe_load(text)
+    try:
+        value = plain_value(text)
+    except Exception as error:  # PyYAML's constructors let through what int, float and date raise
+        raise ValueError(str(error)) from error
     if not isinstance(value, dict):
         raise ValueError("not a mapping of options")
     return value

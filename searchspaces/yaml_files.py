@@ -18,22 +18,31 @@ def read_yaml(path: str | Path, error: type[FacenasError] = ConfigError) -> Any:
     Raises:
         FacenasError: of the class ``error``, if the file is missing, unreadable, too large or no plain YAML.
     """
-    import yaml
-
     path = Path(path)
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ValueError(f"it has {path.stat().st_size} bytes, too many for a file of options")
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _values(node, {}) > MOST_VALUES:
-            raise ValueError("its aliases stand for too many values")
-        return loader.construct_document(node)
+        return plain_value(path.read_text(encoding="utf-8"))
     except Exception as cause:  # PyYAML's constructors let through what int, float and date raise for odd texts
         reason = (isinstance(cause, OSError) and cause.strerror) or " ".join(str(cause).split())
         raise error(f"Cannot read {path}: {reason[:200] or type(cause).__name__}") from cause
+
+
+def plain_value(text: str) -> Any:
+    """The value that a YAML text stands for.
+
+    Raises:
+        Exception: of many kinds, as PyYAML does for odd texts; ValueError if it stands for too many values.
+    """
+    import yaml
+
+    loader = yaml.SafeLoader(text)
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    if _values(node, {}) > MOST_VALUES:
+        raise ValueError("its aliases stand for too many values")
+    return loader.construct_document(node)
 
 
 def _values(node: Any, known: dict[int, float]) -> float:

@@ -157,7 +157,6 @@ def test_a_table_that_needs_a_training_is_shown_under_isos_names(capsys: pytest.
         (["--table", "pta-tabel4"], "Did you mean 'pta-table4'?"),
         (["--table", "pta-table4", "--out", "x.markdown"], ".md"),
         (["--out", "x.md"], "--table"),
-        (["--json"], "--table"),
         (["--table", "pta-table4", "--repetitions", "0"], "0 repetitions"),
         (["--tabel", "pta-table4"], "--table"),
     ],

@@ -1,4 +1,4 @@
-"""``python -m reports RUN [RUN ...] --out PAGE.html``, and the commands ``papers``, ``export``, ``gallery``, ``watch``."""
+"""``python -m reports RUN [RUN ...] --out PAGE.html``, and ``papers``, ``export``, ``gallery``, ``watch``."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ from strategies.memory import process_bytes, resident
 
 from .test_pipeline import TINY, arguments, guarded, pictures  # noqa: F401  fixtures
 
-SPACE = {"channels": 8, "layout": "NRN", "image_size": 32, "nodes": 2}
+SPACE = {"channels": 8, "layout": "NRN", "image_size": 32, "nodes": 3}
 
 
 OPTIONS = ["--no-baseline", "--partial-channels", "2"]
 
 
 def options_of(kind=DartsOptions, **more):
-    return resolve(kind(space="autofas", space_options=SPACE, search_batch=16, threads=1, **more))
+    return resolve(kind(space="autofas", space_options=SPACE, search_batch=512, threads=1, **more))
 
 
 class Lines:
@@ -36,34 +36,35 @@ class Lines:
 
 def limit_between(options, *sides):
     """A budget that the second of two settings fits into and the first does not."""
-    needed = []
+    needed, program = [], resident()
     for width, recompute, batch in sides:
         step = count(options, width, recompute, plain=False)
-        needed.append(process_bytes(step.peak(batch), recompute, resident()))
+        needed.append(process_bytes(step.peak(batch), recompute, program))
     return f"{sum(needed) / 2:.0f}", needed
 
 
 def test_what_fits_is_left_alone():
     options, lines = options_of(memory_budget="64GiB"), Lines()
     assert fit_memory(options, lines) == options
-    assert len(lines.told) == 1 and "batch 16, modules kept" in lines.told[0] and "fits into 64.00 GiB" in lines.told[0]
+    (told,) = lines.told
+    assert "batch 512, modules kept" in told and "fits into 64.00 GiB" in told
     assert fit_memory(options_of(), lines) == options_of() and len(lines.told) == 1
 
 
 def test_modules_are_recomputed_first_then_k_grows_then_the_batch_is_halved():
     options = options_of()
-    limit, (kept, again) = limit_between(options, (None, False, 16), (None, True, 16))
+    limit, (kept, again) = limit_between(options, (None, False, 512), (None, True, 512))
     assert again < kept
     found = fit_memory(replace(options, memory_budget=limit), lines := Lines())
-    assert (found.search_batch, found.recompute) == (16, True) and "results are equal" in lines.told[-1]
+    assert (found.search_batch, found.recompute) == (512, True) and "results are equal" in lines.told[-1]
     partial = options_of(PCDartsOptions, partial_channels=2, recompute=True)
-    limit, (two, four) = limit_between(partial, (2, True, 16), (4, True, 16))
+    limit, (two, four) = limit_between(partial, (2, True, 512), (4, True, 512))
     assert four < two
     found = fit_memory(replace(partial, memory_budget=limit), lines := Lines())
-    assert (found.search_batch, found.partial_channels) == (16, 4) and "another search" in lines.told[-1]
-    limit, _ = limit_between(options, (None, True, 16), (None, True, 8))
+    assert (found.search_batch, found.partial_channels) == (512, 4) and "another search" in lines.told[-1]
+    limit, _ = limit_between(options, (None, True, 512), (None, True, 256))
     found = fit_memory(replace(options, memory_budget=limit), Lines())
-    assert found.search_batch == 8 and found.memory_budget == limit
+    assert found.search_batch == 256 and found.memory_budget == limit
 
 
 def test_nothing_fits_is_one_line_and_no_folder(tmp_path, capsys):

@@ -253,7 +253,7 @@ def _cell(point: Point) -> str:
 def draw(found: Sequence[Point], path: Path) -> None:
     """Seconds and memory against every factor, on logarithmic axes."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator, ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     from reports.figures import save_figure
     from reports.palette import INK, OPERATIONS
@@ -276,7 +276,9 @@ def draw(found: Sequence[Point], path: Path) -> None:
             values = sorted({p.value for p in found if p.factor == factor})
             ax.set_xticks(values, map(str, values))
             ax.xaxis.set_minor_locator(NullLocator())
-            ax.yaxis.set_major_formatter(ScalarFormatter())
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
             ax.grid(color=OPERATIONS["none"], linewidth=0.6)
             ax.spines[["top", "right"]].set_visible(False)
         axes[1][column].set_xlabel(LABELS[factor], color=INK)

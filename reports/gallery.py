@@ -136,7 +136,7 @@ def _section(run: Run, name: str, pictures: dict[str, str], out: Path) -> str:
     for text in (sentences.shortcut_sentence(run), sentences.undecided_sentence(run)):
         lines += [_filled(markdown(text)), ""] if text else []
     for file, caption in pictures.items():
-        lines += [f"![{markdown(caption).partition(':')[0].rstrip('.')}]({file})", "", _filled(markdown(caption)), ""]
+        lines += [f"![{markdown(re.split('[.:]', caption)[0])}]({file})", "", _filled(markdown(caption)), ""]
     files = (
         f"Files: the architecture ([{name}.json]({name}.json)) and the options of the run ([{name}.yaml]({name}.yaml))."
     )

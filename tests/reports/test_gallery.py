@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
+from facenas.options import OPTIONS, from_run
 from reports.__main__ import main
 from reports.gallery import LARGEST_PICTURE, verdicts, write_gallery
 from reports.run import Run
 from searchspaces import Architecture
+from searchspaces.registry import list_spaces
 
 from .made_up_detector import write_detector_run
 
@@ -69,6 +72,32 @@ def test_names_from_runs_stay_text(run_folder: Path, tmp_path: Path) -> None:
     text = write_gallery([hostile], tmp_path / "out")[0].read_text(encoding="utf-8")
     outside_code = re.sub(r"`[^`]*`|^    .*$", "", text, flags=re.MULTILINE)
     assert "<b>" not in text and not re.search(r"(?<!\\)<i>", outside_code)
+
+
+def test_the_gallery_of_the_docs_is_whole() -> None:
+    """Of a real run of every space: all files are there and used, networks are built, options are those of today."""
+    files = {path.name for path in GALLERY.iterdir()}
+    text = (GALLERY / "README.md").read_text(encoding="utf-8")
+    pictures, links = pictures_of(GALLERY), LINK.findall(text)
+    assert files == {"README.md", *pictures, *links}
+    spaces = set()
+    for file in GALLERY.glob("*.json"):
+        architecture = Architecture.load(file)
+        assert sum(parameter.numel() for parameter in architecture.build().parameters()) > 0
+        spaces.add(architecture.space)
+    assert spaces >= set(list_spaces()) - {"asfd"}  # which joins the two halves of a detector
+    commands = re.findall(r"^    python -m strategies\.(\w+) --config docs/gallery/(\S+)$", text, re.MULTILINE)
+    assert len(commands) == len(spaces)
+    for strategy, config in commands:
+        options = yaml.safe_load((GALLERY / config).read_text(encoding="utf-8"))
+        from_run(OPTIONS[strategy](resume=True), options)
+    for picture in pictures:
+        with Image.open(GALLERY / picture) as opened:
+            assert opened.width >= 500
+    readme = (GALLERY.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert "docs/gallery/README.md" in readme
+    shown = re.findall(r"docs/gallery/([\w.-]+\.png)", readme)
+    assert shown and set(shown) <= set(pictures)
 
 
 def test_what_cannot_be_shown_is_refused(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

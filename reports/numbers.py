@@ -9,6 +9,7 @@ from typing import Any
 MISSING = "not given"
 NARROW = "\u00a0"  # a space that keeps a number and its unit on one line
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+DEEPEST = 20  # lists and objects inside of each other that are shown
 
 
 def number(value: Any) -> float | None:
@@ -88,8 +89,12 @@ def dimensions(shape: Any) -> str:
     return " \u00d7 ".join(plain(side) for side in sides)
 
 
-def plain(value: Any) -> str:
-    """Any value from a file as short text."""
+def plain(value: Any, depth: int = DEEPEST) -> str:
+    """Any value from a file as short text; what is nested more than ``depth`` deep is left out.
+
+    >>> plain({"a": [1, 2.5], "b": None}), plain([[[1]]], 2)
+    ('a: 1, 2.5, b: not given', '...')
+    """
     if value is None:
         return MISSING
     if isinstance(value, bool):
@@ -97,9 +102,9 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {plain(item)}" for key, item in value.items())
+        return ", ".join(f"{key}: {plain(item, depth - 1)}" for key, item in value.items()) if depth else "..."
     if isinstance(value, list | tuple):
-        return ", ".join(plain(item) for item in value)
+        return ", ".join(plain(item, depth - 1) for item in value) if depth else "..."
     return str(value)
 
 

@@ -188,6 +188,35 @@ def _read_recognition_run(folder: Path, file: Path) -> Any:
     return embed(str(folder / "face.png"))
 
 
+def _watch(folder: Path, file: Path) -> Any:
+    from rich.console import Console
+
+    from reports.progress import Watched
+    from reports.watch_frame import frame
+
+    (folder / "run/report.html").unlink(missing_ok=True)
+    seen = Watched(folder / "run").look(1e9)
+    Console(width=80).print(frame(seen))
+    return seen.status
+
+
+def _paper_results(folder: Path) -> dict[str, str]:
+    from reports.paper_comparison import TARGETS
+
+    experiment = sorted(TARGETS)[0]
+    row, heading = next(iter(TARGETS[experiment]))
+    rows = [{"row": row, "ours": {heading: {"mean": 0.05, "deviation": 0.01}}}]
+    told = {"table": experiment, "rows": rows, "recipe": "quick", "remarks": ["six folds"]}
+    (folder / "table.json").write_text(json.dumps(told))
+    return {"table.json": "json"}
+
+
+def _read_paper_results(folder: Path, file: Path) -> Any:
+    from reports.paper_comparison import read_results
+
+    return read_results([file])
+
+
 READERS = [
     Reader("config.yaml of a run", _config, _read_config, 0.3),
     Reader("a config that is given", _config, _read_given_config, 0.3),
@@ -202,4 +231,6 @@ READERS = [
     Reader("experiments of nni", _experiment, _read_experiment),
     Reader("state of an nni strategy", _state, _read_state),
     Reader("reproduced tables", _reproduced, _read_reproduced),
+    Reader("results for the papers' page", _paper_results, _read_paper_results, 0.5),
+    Reader("run folders that are watched", _run, _watch, 0.2, whole=True),
 ]

@@ -82,7 +82,7 @@ def main(
         recompute: the factors that are measured with recomputed modules too.
         steps: steps that count.
         warmup: steps before them.
-        core: the CPU core that all are pinned to.
+        core: the CPU core that all are pinned to; -1 for none.
         quick: a few small sizes.
         out: a folder for scale.json, scale.csv and scale.png.
         json: print an object instead of tables.
@@ -128,7 +128,7 @@ def settings_of(search: str, size: dict[str, int], core: int) -> dict[str, Any]:
     return {
         "search": search.split()[0], "recompute": search.endswith("recomputed"), "space": "autofas",
         "space_options": {**space, "image_size": size["input"]}, "input": size["input"], "batch": size["batch"],
-        "precision": "32-true", "device": "cpu", "threads": 1, "core": core, "hessian": "exact",
+        "precision": "32-true", "device": "cpu", "threads": 1, "core": core if core >= 0 else None, "hessian": "exact",
         "sampled": "operations", "compare": False,
     }  # fmt: skip
 

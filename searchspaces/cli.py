@@ -189,5 +189,7 @@ def _one_line(message: str, parser: Any) -> str:
         near = nearest_name(value, literals)
         expected = f"one of {', '.join(literals)}" if literals else re.sub(r"<class '(\w+)'>|typing\.", r"\1", expected)
         expected = f"; expected {expected}" if expected != "type" else ", which is of the wrong type"
+        if expected.startswith("; expected list["):
+            expected += f", written as '[\"{value}\"]'"
         return f"Option {key!r} is {value!r}{expected}.{f' Did you mean {near!r}?' if near else ''}"
     return text

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
-from searchspaces.errors import ConfigError
+from searchspaces.errors import ConfigError, RunFolderError
 from searchspaces.files import write_bytes, write_json, write_text
 from searchspaces.folder import read_config
 
@@ -22,6 +22,7 @@ from .export_tables import markdown
 from .figures import figure_bytes
 from .numbers import MISSING, entry, plain
 from .overview import Row, rows
+from .page import state
 from .print_size import printed_figure
 from .run import Run
 
@@ -54,9 +55,13 @@ def write_gallery(run_paths: Sequence[Path], out: Path) -> list[Path]:
 
     Raises:
         ConfigError: if two runs have the same name, which is that of their files.
-        RunFolderError: if a folder cannot be read, or nothing can be written.
+        RunFolderError: if a run is unfinished or damaged, or nothing can be written.
     """
     runs = [Run(path).read_all() for path in run_paths]
+    for run in runs:
+        how, why = state(run)
+        if how != "finished":
+            raise RunFolderError(f"The run {run.path} is {how}: {why} A gallery shows finished runs.")
     names = [_file_name(run) for run in runs]
     for name in names:
         if names.count(name) > 1:

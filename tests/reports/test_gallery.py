@@ -101,11 +101,14 @@ def test_the_gallery_of_the_docs_is_whole() -> None:
 
 
 def test_what_cannot_be_shown_is_refused(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    other = tmp_path / "elsewhere" / run_folder.name
+    other, begun = tmp_path / "elsewhere" / run_folder.name, tmp_path / "begun"
     shutil.copytree(run_folder, other)
+    shutil.copytree(run_folder, begun)
+    (begun / "metrics.json").unlink()
     for arguments, reason in (
         ([str(run_folder), str(other)], "called"),
         ([str(tmp_path / "nowhere")], "nowhere"),
+        ([str(run_folder), str(begun)], "begun is unfinished: metrics.json is not there yet"),
         ([str(run_folder), "--out", str(run_folder / "config.yaml")], "is a file"),
     ):
         out = [] if "--out" in arguments else ["--out", str(tmp_path / "made")]

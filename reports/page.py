@@ -223,7 +223,7 @@ def render(page: Page | Sequence[RunView]) -> str:
     made = page.rows
     groups = recommendation.groups(made)
     anchors = {row: _anchor(row, views[row.index]) for row in made}
-    body = _template("page_body.html").render(
+    body = template("page_body.html").render(
         page=page,
         views=views,
         title=title,
@@ -239,16 +239,18 @@ def render(page: Page | Sequence[RunView]) -> str:
     )
     style = Markup(f"{(HERE / 'page.css').read_text(encoding='utf-8')}\n{page.styles.text}")
     script = Markup("".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS))
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    return template("page.html").render(
+        title=title, body=Markup(body), style=style, script=script, policy=policy(style, script)
     )
-    return _template("page.html").render(
-        title=title, body=Markup(body), style=style, script=script, policy=Markup(policy)
-    )
+
+
+def policy(style: str, script: str = "") -> Markup:
+    """A page's content security policy: these two texts, by their hash, and nothing else."""
+    scripts = f"script-src {_hash(script)}; " if script else ""
+    return Markup(f"default-src 'none'; style-src {_hash(style)}; {scripts}base-uri 'none'; form-action 'none'")
 
 
 def _hash(text: str) -> str:
-    """How a content security policy names the only text that it allows."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -266,7 +268,8 @@ def _still(group: recommendation.Group, styles: StyleSheet) -> Markup:
 
 
 @functools.cache
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """A template of this folder; every value in it is escaped."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,

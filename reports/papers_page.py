@@ -14,7 +14,7 @@ from searchspaces.errors import ConfigError
 from searchspaces.files import write_text
 
 from .numbers import NARROW
-from .page import HERE, _hash, _template
+from .page import HERE, policy, template
 from .paper_catalog import ALL_TABLES, TABLES_OF, TARGETS
 from .paper_comparison import CLOSE, EQUAL, NEAR, REASONED, UNEXPLAINED, WANTING, Compared, Figure, compare_all
 from .papers import printed_figure
@@ -36,6 +36,7 @@ NOTES = (
     f"A row counts by its figure that deviates most: equal as printed, {WITHIN}, or further off. Each row says why it "
     "deviates, or “not explained”. A row needs data or a device if none of its figures can be had here.",
     "Deviation is ours over the paper's, less 1, before rounding.",
+    "ASFD's ratios are compared with quotients of the paper's own figures: they are no counts and no times of ours.",
     "Times of this machine are not the phones': only relative times are compared. They vary from call to call.",
 )
 
@@ -79,7 +80,7 @@ def compare_with_progress(repetitions: int, results: Mapping[str, Any]) -> dict[
 def render_papers(compared: Mapping[str, Compared]) -> str:
     """The page as text; every value is escaped by the template engine."""
     papers = {paper: [compared[table.name] for table in tables] for paper, tables in TABLES_OF.items()}
-    body = _template("page_papers.html").render(
+    body = template("page_papers.html").render(
         title=TITLE,
         papers=papers,
         tiles=tiles(compared),
@@ -90,8 +91,7 @@ def render_papers(compared: Mapping[str, Compared]) -> str:
         fillable={table for targets in TARGETS.values() for places in targets.values() for table, _, _ in places},
     )
     style = Markup((HERE / "page.css").read_text(encoding="utf-8"))
-    policy = f"default-src 'none'; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
-    return _template("page.html").render(title=TITLE, body=Markup(body), style=style, script="", policy=Markup(policy))
+    return template("page.html").render(title=TITLE, body=Markup(body), style=style, script="", policy=policy(style))
 
 
 def tiles(compared: Mapping[str, Compared]) -> list[tuple[str, str, str]]:

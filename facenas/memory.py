@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from searchspaces.console import Reporter
 from searchspaces.errors import ConfigError
 
-from .options import DifferentiableOptions, SearchOptions
+from .options import DifferentiableOptions, PCDartsOptions, SearchOptions
 
 if TYPE_CHECKING:
     from strategies.memory import Choice, StepBytes
@@ -57,7 +57,7 @@ def fit_memory(options: SearchOptions, reporter: Reporter | None = None) -> Sear
     assert options.search_batch
     own = getattr(options, "partial_channels", None)
     first = Choice(options.search_batch, own, options.recompute)
-    widths = [own] if options.devices > 1 or own is None or not hasattr(options, "edge_normalisation") else doubled(own)
+    widths = doubled(own) if isinstance(options, PCDartsOptions) and own else [own]
     may_recompute = getattr(options, "order", "first") == "first"
     found, seen = pick(choices(first, widths, may_recompute), budget, bytes_of(options))
     where = "of the GPU, tensors alone" if on_gpu(options) else "of the process"

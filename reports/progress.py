@@ -375,10 +375,7 @@ def _lines(text: str) -> tuple[dict[str, Any], ...]:
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    try:
-        value = plain_value(text)
-    except Exception as error:  # PyYAML's constructors let through what int, float and date raise
-        raise ValueError(str(error)) from error
+    value = plain_value(text)
     if not isinstance(value, dict):
         raise ValueError("not a mapping of options")
     return value

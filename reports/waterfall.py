@@ -41,7 +41,7 @@ class KernelTime:
         layer: the module that it is of, such as ``cells.0.head``; "" for what the runtime put in.
         kind: one of `KINDS`.
         ms: predicted milliseconds inside of the network.
-        measured: whether a kernel of this shape was measured for the profile; else its regression tells.
+        is_known: whether a kernel of this shape was measured for the profile; else its regression tells.
         macs: multiply-accumulates.
         own_ms: milliseconds measured in the run's own network, on its device; None if they were not.
     """
@@ -49,7 +49,7 @@ class KernelTime:
     layer: str
     kind: str
     ms: float
-    measured: bool
+    is_known: bool
     macs: float
     own_ms: float | None = None
 
@@ -91,7 +91,7 @@ class Waterfall:
     def known(self) -> float:
         """Share of the kernels' time in shapes that were measured."""
         total = sum(kernel.ms for kernel in self.kernels)
-        return sum(kernel.ms for kernel in self.kernels if kernel.measured) / total if total else 0.0
+        return sum(kernel.ms for kernel in self.kernels if kernel.is_known) / total if total else 0.0
 
     @property
     def own_ms(self) -> float | None:

@@ -189,6 +189,6 @@ def longest_rows(found: Waterfall, most: int) -> list[Row]:
     rows = []
     for kernel in longest:
         times = [text for time, total in zip(sides, totals, strict=True) for text in _with_share(time(kernel), total)]
-        cells = (KINDS[kernel.kind], *times, "yes" if kernel.measured else "no")
+        cells = (KINDS[kernel.kind], *times, "yes" if kernel.is_known else "no")
         rows.append(Row(kernel.layer or "put in by the runtime", cells))
     return rows

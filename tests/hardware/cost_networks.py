@@ -60,33 +60,6 @@ def mobilefacenet(
     return nn.Sequential(*layers)
 
 
-class AuxiliaryDepth(nn.Module):
-    """The depth network of Liu et al. (CVPR 2018), the peer "Auxiliary (Depth)" in Auto-FAS' Table 4."""
-
-    def __init__(self) -> None:
-        super().__init__()
-
-        def conv(inputs: int, outputs: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-            )
-
-        def block(inputs: int) -> nn.Sequential:
-            return nn.Sequential(conv(inputs, 128), conv(128, 196), conv(196, 128), nn.MaxPool2d(3, 2, 1))
-
-        self.stem = conv(3, 64)
-        self.blocks = nn.ModuleList([block(64), block(128), block(128)])
-        self.resize = nn.Upsample(size=(14, 14), mode="bilinear")
-        self.head = nn.Sequential(conv(384, 128), conv(128, 64), conv(64, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x, maps = self.stem(x), []
-        for block in self.blocks:
-            x = block(x)
-            maps.append(self.resize(x))
-        return self.head(torch.cat(maps, dim=1))
-
-
 class Chain(nn.Sequential):
     """3x8x8 -> conv 4 -> in-place ReLU -> pool -> view -> linear 10: 768, 1024, (same), 256, (same), 40 bytes."""
 

@@ -15,9 +15,10 @@ from hardware import tracing
 from hardware.counters import count, profile_model, register_layer
 from hardware.shapes import ShapeTensor
 from hardware.tracing import Trace, example_input, trace
+from reports.paper_structure import auxiliary_depth
 from searchspaces.errors import CostError
 
-from .cost_networks import AuxiliaryDepth, Branches, mobilefacenet
+from .cost_networks import Branches, mobilefacenet
 
 
 def with_values(network: nn.Module, size: tuple[int, ...]) -> Trace:
@@ -73,7 +74,7 @@ class Attention(nn.MultiheadAttention):
     [
         (mobilefacenet(), (3, 112, 112)),
         (Branches(in_place=True), (2, 4, 4)),
-        (AuxiliaryDepth(), (3, 32, 32)),
+        (auxiliary_depth(), (3, 32, 32)),
         (nn.LSTM(6, 5, bidirectional=True), (3, 6)),
         (Views(), (3, 2, 5)),
         (nn.Sequential(nn.Bilinear(4, 5, 6)), (4,)),

@@ -40,6 +40,7 @@ from .pixels import (
     product,
     repeated,
     subtract_row_,
+    sums_along,
     tiled,
 )
 
@@ -202,17 +203,17 @@ class Middle(torch.autograd.Function):
         gradient = channels_last(gradient)
         inside = picture(y, gradient)
         back = pixels(channels_last(depthwise_input_gradient(gradient, inside, scaled, *ctx.window)))
-        back = torch.ops.aten.threshold_backward(back, y, 0)
+        torch.ops.aten.threshold_backward(back, y, 0, grad_input=back)
         of_depthwise: Sequence[Tensor | None] = [None] * groups
         if needs[1 + groups]:
             by_scaled = depthwise_weight_gradient(gradient, inside.relu(), scaled, *ctx.window)
             along = (by_scaled * scaled).sum((1, 2, 3))
             of_depthwise = (by_scaled * scale.view(-1, 1, 1, 1)).chunk(groups)
+            sums = column_sums(back)
         else:
-            along = column_sums(back * y)
-        mean = column_sums(back) / len(y)
+            along, sums = sums_along(back, y)
         add_scaled_(back, y, -(along / len(y)) * scale.square())
-        subtract_row_(back, mean)
+        subtract_row_(back, sums / len(y))
         of_x = picture(group_products(back, matrices), gradient) if needs[0] else None
         of_matrices = group_grams(back, pixels(x), groups).unbind() if needs[1] else [None] * groups
         return of_x, *of_matrices, *of_depthwise
@@ -251,13 +252,15 @@ class Last(torch.autograd.Function):
         like = next(g for g in gradients if g is not None)
         parts = [pixels(torch.zeros_like(like) if g is None else g) for g in gradients[:groups]]
         g = torch.cat(parts, dim=1) if groups > 1 else parts[0]
-        along = column_sums(g * y)
+        along, _ = sums_along(g, y)
         of_weights = (along * scale).view(groups, -1).sum(1) if needs[1] else None
         of_x, of_matrices = None, [None] * groups
         if needs[0] or any(needs[2:]):
             several = pixels_at_once(y)
             shrink = tiled(-(along / len(y)) * scale.square(), several)
-            back = torch.addcmul(packed(g, several), packed(y, several), shrink).view_as(y)
+            # several parts are a copy, which may be written over; one is a gradient that others see, too
+            where: dict[str, Any] = {"out": packed(g, several)} if groups > 1 else {}
+            back = torch.addcmul(packed(g, several), packed(y, several), shrink, **where).view_as(y)
             own = matrices * factors[:, :, None]
             if needs[0]:
                 of_rows = product(back, own.flatten(0, 1)) if ctx.shared else group_products(back, own)
@@ -323,7 +326,7 @@ class NodeSum(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradient = channels_last(gradient)
         g = pixels(gradient)
-        centred = picture(subtract_row_(g.clone(), column_sums(g) / len(g)), gradient) if ctx.results else None
+        centred = picture(g - column_sums(g) / len(g), gradient) if ctx.results else None
         return None, *[centred] * ctx.results, *[gradient] * ctx.maps
 
 
@@ -377,7 +380,7 @@ class Standardise(torch.autograd.Function):
         y, scale = ctx.saved_tensors
         g = pixels(channels_last(gradient))
         several = pixels_at_once(y)
-        along, mean = column_sums(g * y) / len(g), column_sums(g) / len(g)
+        along, mean = (each / len(g) for each in sums_along(g, y))
         back = torch.addcmul(packed(g, several), packed(y, several), tiled(-along, several))
         back.sub_(tiled(mean, several)).mul_(tiled(scale, several))
         return picture(back.view_as(y), gradient)

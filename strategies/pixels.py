@@ -11,6 +11,11 @@ import torch
 from torch import Tensor
 
 LANES = 16  # channels that fill a vector register; narrower pixels or blocks are taken several at a time
+LINE = (
+    64  # numbers that a pass for statistics takes at once: several registers, so that sums do not wait for each other
+)
+SMALL = 2**16  # numbers of a map up to which a pass costs less than a call
+ONE_PASS = 2**18  # from here on a map does not stay near the core: what is summed is not written first
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -28,10 +33,10 @@ def picture(rows: Tensor, like: Tensor) -> Tensor:
     return rows.view(number, height, width, rows.shape[1]).permute(0, 3, 1, 2)
 
 
-def pixels_at_once(rows: Tensor) -> int:
-    """How many neighbouring pixels to take as one row, so that it fills a register."""
+def pixels_at_once(rows: Tensor, lanes: int = LANES) -> int:
+    """How many neighbouring pixels to take as one row, so that it fills a register (or has ``lanes`` numbers)."""
     count, channels = rows.shape
-    several = LANES // channels if channels < LANES and LANES % channels == 0 else 1
+    several = lanes // channels if channels < lanes and lanes % channels == 0 else 1
     return several if count % several == 0 and rows.is_contiguous() else 1
 
 
@@ -66,11 +71,46 @@ def add_scaled_(rows: Tensor, other: Tensor, scale: Tensor) -> Tensor:
     return rows
 
 
+def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Every column's mean and biased variance ``(C,)``, by torch's own batch norm, which writes no other map.
+
+    Of several pixels that are taken as one row, the variance is that within their columns and that between those.
+    """
+    several = pixels_at_once(rows, LINE if rows.numel() >= SMALL else LANES)
+    means, variances = torch.ops.aten.batch_norm_update_stats(one_picture(packed(rows, several)), None, None, 0.0)
+    if several == 1:
+        return means, variances
+    means, variances = means.view(several, -1), variances.view(several, -1)
+    mean = means.mean(0)
+    return mean, (variances + (means - mean).square()).mean(0)
+
+
 def centre_(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Subtract every column's mean in place: the means, and the variances ``(C,)``. Two passes, as exact as torch's."""
-    mean = column_sums(rows) / len(rows)
+    """Subtract every column's mean in place: the means, and the biased variances ``(C,)``."""
+    mean, variance = moments(rows)
     subtract_row_(rows, mean)
-    return mean, column_sums(rows * rows) / len(rows)
+    return mean, variance
+
+
+def sums_along(gradient: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums ``(C,)`` of the columns of ``gradient * rows``, and of ``gradient``, both ``(n, C)``.
+
+    Of large maps by the first half of torch's batch norm gradient: one pass that writes nothing.
+    """
+    if rows.numel() < ONE_PASS:
+        return column_sums(gradient * rows), column_sums(gradient)
+    several = min(pixels_at_once(gradient, LINE), pixels_at_once(rows, LINE))
+    maps = [one_picture(packed(each, several)) for each in (gradient, rows)]
+    one = rows.new_ones(maps[0].shape[1])
+    options = (None, None, None, torch.zeros_like(one), one, True, 0.0, [False, True, True])
+    _, *found = torch.ops.aten.native_batch_norm_backward(*maps, *options)
+    along, plain = (each.view(several, -1).sum(0) if several > 1 else each for each in found)
+    return along, plain
+
+
+def one_picture(rows: Tensor) -> Tensor:
+    """``(n, C) -> (1, C, n, 1)``, a channels-last view."""
+    return rows.t()[None, :, :, None]
 
 
 def product(rows: Tensor, matrix: Tensor) -> Tensor:

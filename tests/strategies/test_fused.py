@@ -15,7 +15,7 @@ from searchspaces.operations import FactorizedReduce, SeparableConv
 from strategies import DARTS, PCDARTS, GumbelSinglePath, composed, kernels
 from strategies.bilevel import exact_product, frozen, mixed_product, mixed_product_forward
 from strategies.fused import average_pool, is_fused, plain_arithmetic
-from strategies.pixels import centre_, channel_shuffle
+from strategies.pixels import centre_, channel_shuffle, moments, sums_along
 from strategies.supernet import MixedCell
 
 STRATEGIES = {
@@ -343,3 +343,16 @@ def test_what_was_frozen_before_stays_so():
     with frozen([first, second]):
         assert not first.requires_grad
     assert first.requires_grad and not second.requires_grad
+
+
+@pytest.mark.parametrize(("count", "channels"), [(6, 3), (1030, 12), (2**15, 4), (2**14, 16), (2**13, 32), (2**12, 64)])
+def test_statistics_in_one_call_are_those_of_the_numbers(count: int, channels: int) -> None:
+    """Small and large maps take different ways, and narrow pixels are taken several at a time."""
+    generator = torch.Generator().manual_seed(count)
+    rows, gradient = (torch.randn(count, channels, generator=generator).double() + 3 for _ in range(2))
+    mean, variance = moments(rows)
+    torch.testing.assert_close(mean, rows.mean(0))
+    torch.testing.assert_close(variance, rows.var(0, unbiased=False))
+    along, plain = sums_along(gradient, rows)
+    torch.testing.assert_close(along, torch.einsum("nc,nc->c", gradient, rows))
+    torch.testing.assert_close(plain, gradient.sum(0))
